@@ -1,0 +1,33 @@
+"""Loss functions written once, against the Python array API, for NumPy, CuPy, torch, JAX and any other array library.
+
+Every loss is a function (`dice_loss`) and a class that binds its options (`DiceLoss`); `value_and_grad` gives the value
+and the gradient of either on every library, with or without automatic differentiation of its own.
+"""
+
+from arrayloss._gradient import value_and_grad
+from arrayloss._loss import Loss
+from arrayloss.binary import BCELoss, bce_loss, label_edges
+from arrayloss.cross_entropy import CrossEntropyLoss, cross_entropy_loss
+from arrayloss.mixed import MixedLoss, mixed_loss
+from arrayloss.region import DiceLoss, dice_loss
+from arrayloss.regression import L1Loss, MSELoss, l1_loss, mse_loss
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BCELoss",
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "L1Loss",
+    "Loss",
+    "MSELoss",
+    "MixedLoss",
+    "bce_loss",
+    "cross_entropy_loss",
+    "dice_loss",
+    "l1_loss",
+    "label_edges",
+    "mixed_loss",
+    "mse_loss",
+    "value_and_grad",
+]

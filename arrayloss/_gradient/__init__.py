@@ -1,0 +1,88 @@
+"""`value_and_grad`: the gradient of a loss on every library, native where there is autodiff, by the tape elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, overload
+
+from arrayloss._namespace import common_library, library_name
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class ValueAndGrad(Protocol):
+    """What `value_and_grad` returns: called like the loss, it gives the value and the gradient."""
+
+    @overload
+    def __call__(self, logits: tuple[A, B], target: Any, **arrays: Any) -> tuple[A, tuple[A, B]]: ...
+    @overload
+    def __call__(self, logits: A, target: Any, **arrays: Any) -> tuple[A, A]: ...
+
+
+def value_and_grad(loss: Callable[..., Any]) -> ValueAndGrad:
+    """Return a function that gives the value of a loss and its gradient with respect to the logits.
+
+    Parameters
+    ----------
+    loss : callable
+        A loss object, a loss function, or any function of ``(logits, target, ...)`` built from them with the
+        operators and array API functions of its library, that returns an array or, for ``reduction="parts"``, a tuple
+        (total, weight).
+
+    Returns
+    -------
+    callable
+        ``f(logits, target, **arrays) -> (value, gradient)``. The gradient has the shape, dtype, library and device of
+        the logits; it is a tuple where the logits are a tuple. Of a value that is an array (``reduction="none"``) it
+        is the gradient of the sum, of the two parts of a mean that of the total.
+
+    Raises
+    ------
+    TypeError
+        The logits are no array (or tuple of arrays) of one library; or, without native autodiff, the loss uses a
+        function that has no gradient rule here.
+
+    Notes
+    -----
+    torch and JAX differentiate with their own autodiff, so the result works under ``torch.compile``, ``torch.func``,
+    ``jax.jit`` and ``jax.vmap``. NumPy, CuPy and every other library are differentiated by arrayloss itself, exactly and
+    in one backward pass, with neither torch nor JAX installed. The arrays of the caller are never changed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayloss as al
+    >>> value, gradient = al.value_and_grad(al.CrossEntropyLoss())(np.zeros((1, 2)), np.array([1]))
+    >>> print(gradient)
+    [[ 0.5 -0.5]]
+    """
+
+    def value_and_gradient(logits: Any, target: Any, **arrays: Any) -> Any:
+        several = isinstance(logits, tuple)
+        parts = logits if several else (logits,)
+        names = [f"logits[{i}]" for i in range(len(parts))] if several else ["logits"]
+        library = common_library("value_and_grad", dict(zip(names, parts, strict=True)))
+
+        def call(*parts: Any) -> Any:
+            return loss(parts if several else parts[0], target, **arrays)
+
+        match library.name:
+            case "torch":
+                from arrayloss._gradient.native import torch_value_and_grad as differentiate
+            case "jax":
+                from arrayloss._gradient.native import jax_value_and_grad as differentiate
+            case _:
+                from arrayloss._gradient.tape import tape_value_and_grad as differentiate
+        value, gradients = differentiate(call, parts)
+        return value, gradients if several else gradients[0]
+
+    return value_and_gradient
+
+
+def total_of(value: Any) -> Any:
+    """Return what is differentiated of a loss's value: the total of two parts, the value otherwise."""
+    total = value[0] if isinstance(value, tuple) else value
+    if library_name(total) is None:
+        raise TypeError(f"value_and_grad: the loss returned a {type(total).__name__}, expected an array")
+    return total

@@ -1,0 +1,265 @@
+"""Reverse-mode differentiation for libraries without autodiff.
+
+The variable is an array itself: it has `__array_namespace__`, so the losses run on it as they stand, and every
+operation on it is recorded with its rule (see `rules.py`). A function that has no rule raises; none passes silently as
+a constant. A tape lives for one call of `value_and_grad` and is used once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from arrayloss._gradient import rules, total_of
+from arrayloss._namespace import Library, library_name, library_of
+
+Array = Any
+#: Maps the gradient of a result to the gradient of one argument.
+Vjp = Callable[[Array], Array]
+
+
+class Tape:
+    """The operations of one call, in order."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.namespace = TapeNamespace(self)
+        self.kernels = TapeKernels(self)
+        #: For each variable: the indices of its arguments and the rules towards them.
+        self.nodes: list[tuple[tuple[int, Vjp], ...]] = []
+
+    def variable(self, value: Array, arguments: tuple[tuple[int, Vjp], ...] = ()) -> Variable:
+        """Return a new variable that depends on recorded ones."""
+        self.nodes.append(arguments)
+        return Variable(self, value, len(self.nodes) - 1)
+
+    def record(self, value: Array, pairs: list[tuple[Any, Vjp]]) -> Variable:
+        """Return the result of an operation: its value, and each argument with the rule towards it."""
+        arguments = []
+        for argument, vjp in pairs:
+            if isinstance(argument, Variable):
+                if argument.tape is not self:
+                    raise TypeError("value_and_grad: variables of two tapes in one operation; nest by torch or JAX instead")
+                arguments.append((argument.index, vjp))
+        return self.variable(value, tuple(arguments))
+
+    def gradients(self, output: Any, inputs: list[Variable]) -> list[Array]:
+        """Return the gradient of the sum of `output` with respect to the inputs."""
+        xp = self.library.xp
+        found: dict[int, Array] = {}
+        if isinstance(output, Variable):
+            found[output.index] = xp.ones_like(output.value)
+        wanted = {x.index for x in inputs}
+        for index in range(len(self.nodes) - 1, -1, -1):
+            g = found.get(index) if index in wanted else found.pop(index, None)
+            if g is None:
+                continue
+            for argument, vjp in self.nodes[index]:
+                step = vjp(g)
+                before = found.get(argument)
+                found[argument] = step if before is None else before + step
+            self.nodes[index] = ()
+        return [
+            xp.asarray(found[x.index]) if x.index in found else xp.zeros_like(x.value)
+            for x in inputs
+        ]
+
+
+def value_of(x: Any) -> Any:
+    """Return the array behind a variable, and anything else as it is."""
+    return x.value if isinstance(x, Variable) else x
+
+
+class Variable:
+    """An array whose history is recorded. Operators, array API functions and basic indexing work on it."""
+
+    __slots__ = ("index", "tape", "value")
+    __array_ufunc__ = None  # NumPy and CuPy hand their operators over to the ones below
+    __array_priority__ = 1000
+
+    def __init__(self, tape: Tape, value: Array, index: int) -> None:
+        self.tape, self.value, self.index = tape, value, index
+
+    @property
+    def library_name(self) -> str:
+        """The name of the library of the array behind it."""
+        return str(library_name(self.value))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.value.shape)
+
+    @property
+    def size(self) -> int:
+        return int(self.value.size)
+
+    @property
+    def dtype(self) -> Any:
+        return self.value.dtype
+
+    @property
+    def device(self) -> Any:
+        from array_api_compat import device
+
+        return device(self.value)
+
+    @property
+    def T(self) -> Any:
+        return self.tape.namespace.permute_dims(self, (1, 0))
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> TapeNamespace:
+        return self.tape.namespace
+
+    def __repr__(self) -> str:
+        return f"Variable({self.value!r})"
+
+    def _refuse(self, *_: object, **__: object) -> Any:
+        raise TypeError(
+            "value_and_grad: the loss turned its logits into a plain number or array, which would cut the gradient; use "
+            "the operators and array API functions of their namespace (logits.__array_namespace__())"
+        )
+
+    __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = __iter__ = __setitem__ = _refuse
+    __dlpack__ = __hash__ = _refuse  # type: ignore[assignment]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.tape.namespace._call("getitem", self, key)
+
+    def __eq__(self, other: object) -> Any:
+        return self.value == value_of(other)
+
+    def __ne__(self, other: object) -> Any:
+        return self.value != value_of(other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self.value < value_of(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.value <= value_of(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.value > value_of(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.value >= value_of(other)
+
+
+def _operator(name: str, *, reverse: bool = False) -> Callable[..., Any]:
+    def operate(self: Variable, other: Any) -> Any:
+        arguments = (other, self) if reverse else (self, other)
+        return self.tape.namespace._call(name, *arguments)
+
+    return operate
+
+
+for _symbol, _function in {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "pow": "pow",
+    "matmul": "matmul",
+}.items():
+    setattr(Variable, f"__{_symbol}__", _operator(_function))
+    setattr(Variable, f"__r{_symbol}__", _operator(_function, reverse=True))
+Variable.__neg__ = lambda self: self.tape.namespace._call("negative", self)  # type: ignore[attr-defined]
+Variable.__pos__ = lambda self: self  # type: ignore[attr-defined]
+Variable.__abs__ = lambda self: self.tape.namespace._call("abs", self)  # type: ignore[attr-defined]
+
+
+class TapeNamespace:
+    """The array API namespace of variables: the library's own, with differentiable functions recorded."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+
+    def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        xp = self._tape.library.xp
+        value, vjps = rules.RULES[name](xp, *map(_value_of_all, arguments), **options)
+        flat = arguments[0] if name in rules.OF_LISTS else arguments
+        return self._tape.record(value, list(zip(flat, vjps, strict=False)))
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._tape.library.xp, name)
+        if not callable(function) or isinstance(function, (type, ModuleType)):
+            return function
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if not any(isinstance(x, Variable) for x in _flatten(arguments)) and not any(
+                isinstance(x, Variable) for x in options.values()
+            ):
+                return function(*arguments, **options)
+            if name in rules.RULES:
+                return self._call(name, *arguments, **options)
+            if name in rules.CONSTANTS:
+                return function(*map(_value_of_all, arguments), **{k: value_of(v) for k, v in options.items()})
+            raise TypeError(
+                f"value_and_grad: {name} has no gradient rule without torch or JAX; functions with one: "
+                f"{', '.join(sorted(rules.RULES))}"
+            )
+
+        return call
+
+
+def _value_of_all(x: Any) -> Any:
+    return type(x)(map(value_of, x)) if isinstance(x, (list, tuple)) else value_of(x)
+
+
+def _flatten(arguments: tuple[Any, ...]) -> list[Any]:
+    return [x for a in arguments for x in (a if isinstance(a, (list, tuple)) else (a,))]
+
+
+class TapeKernels:
+    """The kernels of a library as variables see them: building blocks recorded, constants computed on plain arrays."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+
+    def __getattr__(self, name: str) -> Any:
+        tape, kernels = self._tape, self._tape.library.kernels
+        rule = getattr(kernels, f"{name}_rule", None)
+        if rule is None:
+            function = getattr(kernels, name)
+            return lambda *arguments: function(*map(_inner(tape), arguments))
+
+        def call(_: Any, x: Any, *arguments: Any) -> Any:
+            if not isinstance(x, Variable):
+                return getattr(kernels, name)(tape.library.xp, x, *arguments)
+            value, vjp = rule(tape.library.xp, x.value, *arguments)
+            return tape.record(value, [(x, vjp)])
+
+        return call
+
+    def where_or(self, xp: Any, mask: Any, x: Any, value: float) -> Any:
+        if mask is None or not isinstance(x, Variable):
+            return self._tape.library.kernels.where_or(self._tape.library.xp, mask, x, value)
+        return xp.where(mask, x, self.scalar_like(xp, x, value))
+
+    def as_array(self, x: Any) -> Any:
+        return x if isinstance(x, Variable) else self._tape.library.kernels.as_array(x)
+
+
+def _inner(tape: Tape) -> Callable[[Any], Any]:
+    return lambda x: tape.library.xp if x is tape.namespace else value_of(x)
+
+
+def traced_library(x: Variable) -> Library:
+    """Return the library of a variable: its tape's namespace and kernels."""
+    return Library(x.tape.library.name, x.tape.namespace, x.tape.kernels)
+
+
+def tape_value_and_grad(call: Callable[..., Any], logits: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
+    """Return the value of `call(*logits)` and its gradient with respect to each of the logits."""
+    library = library_of(logits[0])
+    tape = Tape(library)
+    variables = [tape.variable(x) for x in logits]
+    value = call(*variables)
+    gradients = tape.gradients(total_of(value), variables)
+    as_array = library.kernels.as_array
+    plain = tuple(as_array(value_of(v)) for v in value) if isinstance(value, tuple) else as_array(value_of(value))
+    return plain, tuple(as_array(g) for g in gradients)

@@ -1,0 +1,318 @@
+"""The door: every argument is looked at once, and what the formulas get is clean.
+
+Errors leave here, before any work. Behind it logits have the class axis at 1 and are float32 or wider, labels are
+valid indices, and what was ignored is a mask.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, dtype_name, library_name
+
+Array = Any
+
+_LABEL_RANGE = {"bool": (0, 1)}
+_LABEL_RANGE |= {f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)}
+_LABEL_RANGE |= {f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Clean inputs of one call. Shapes: logits `(N, C, *S)`, positions `(N, *S)`."""
+
+    function: str
+    library: Library
+    logits: Array
+    #: Class index at every position, 0 where ignored; None where the target holds probabilities.
+    labels: Array | None
+    #: Target of the shape and dtype of the logits, 0 where ignored; None where the target holds labels.
+    target: Array | None
+    #: True where a position (with `elementwise` targets: an entry) is not ignored; None: nothing is.
+    valid: Array | None
+    #: 0-d, NaN if a label or probability was out of range and else 1; None where that was read and found in order.
+    poison: Array | None
+    #: The class axis of the caller's logits; None where they had no class axis to move.
+    axis: int | None
+    #: False for a single `(C,)` without a batch axis.
+    batched: bool
+
+    @property
+    def xp(self) -> Any:
+        return self.library.xp
+
+    @property
+    def kernels(self) -> Any:
+        return self.library.kernels
+
+    @property
+    def classes(self) -> int:
+        return int(self.logits.shape[1])
+
+    def per_class(self, option: str, weight: Any) -> Array | None:
+        """Return class weights as an array `(C,)` like the logits, or None."""
+        if weight is None:
+            return None
+        return self.plain_array(option, weight, [(self.classes,)], "one weight per class")
+
+    def plain_array(self, option: str, value: Any, shapes: list[tuple[int, ...]], meaning: str) -> Array:
+        """Return an option given as numbers or as an array, in the dtype and on the device of the logits."""
+        shape = shape_of(value)
+        if shape not in shapes:
+            fits = " or ".join(map(str, dict.fromkeys(shapes)))
+            raise ValueError(
+                f"{self.function}: {option} has shape {shape}, expected {fits} ({meaning}) for logits of "
+                f"{self.classes} classes"
+            )
+        if library_name(value):
+            common_library(self.function, {"logits": self.logits, option: value})
+            return self.xp.astype(value, self.logits.dtype)
+        return self.kernels.scalar_like(self.xp, self.logits, value)
+
+    def per_position(self, argument: str, values: Array) -> Array:
+        """Return an array of the call in the shape of the positions, 0 where ignored."""
+        shape = (self.logits.shape[0], *self.logits.shape[2:])
+        given = tuple(values.shape)
+        # As for labels, a class axis of length 1 may stand where the logits have theirs.
+        fits = [shape, (shape[0], 1, *shape[1:])] if self.axis == 1 else [shape, (*shape, 1)]
+        if not self.batched:
+            fits = [(), (1,)]
+        if given not in fits:
+            raise ValueError(
+                f"{self.function}: {argument} has shape {given}, expected {fits[0]} or {fits[1]}, one value per position"
+            )
+        values = self.xp.reshape(self.xp.astype(values, self.logits.dtype), shape)
+        return self.kernels.where_or(self.xp, self.valid, values, 0.0)
+
+    def scale(self, losses: Array, weights: Array) -> Array:
+        """Return losses times weights, where a weight of 0 takes out even an infinite loss."""
+        return self.kernels.where_or(self.xp, weights != 0.0, losses, 0.0) * weights
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """Return the shape of an option given as an array or as nested tuples of numbers; ragged ones contain -1."""
+    if library_name(value):
+        return tuple(value.shape)
+    if not isinstance(value, tuple):
+        return ()
+    inner = {shape_of(item) for item in value}
+    return (len(value), *inner.pop()) if len(inner) == 1 else (len(value), -1)
+
+
+def where_or(library: Library, mask: Array | None, x: Array, value: float) -> Array:
+    """Return `x` where `mask`, else the number `value`."""
+    return library.kernels.where_or(library.xp, mask, x, value)
+
+
+def open_logits(function: str, arrays: dict[str, Any], names: str = "logits") -> tuple[Library, Array]:
+    """Return the library of all arrays, and the first one checked to be real floating and raised to float32."""
+    library = common_library(function, arrays)
+    logits = next(iter(arrays.values()))
+    name = dtype_name(logits)
+    if name not in FLOATS:
+        raise TypeError(
+            f"{function}: {names} has dtype {name}, expected a real floating dtype ({', '.join(sorted(FLOATS))}); "
+            f"{names} are scores, not labels"
+        )
+    _same_device(function, library, arrays)
+    if name in HALVES:
+        logits = library.xp.astype(logits, library.xp.float32)
+    return library, logits
+
+
+def _same_device(function: str, library: Library, arrays: dict[str, Any]) -> None:
+    if library.name == "jax":  # a traced array has no device, and JAX itself refuses two
+        return
+    given = [(argument, x.device) for argument, x in arrays.items() if x is not None]
+    for argument, device in given[1:]:
+        if device != given[0][1]:
+            raise ValueError(
+                f"{function}: {given[0][0]} is on device {given[0][1]} but {argument} is on {device}; move one of them"
+            )
+
+
+def class_axis(function: str, logits: Array, axis: int) -> int:
+    """Return the class axis of the logits as a non-negative number."""
+    rank = logits.ndim
+    if rank == 0:
+        raise ValueError(f"{function}: logits has shape (), expected (N, C, *S) or (C,)")
+    if rank == 1 and axis == 1:  # the default, for a single (C,) without a batch axis
+        return 0
+    if not -rank <= axis < rank:
+        raise ValueError(f"{function}: axis is {axis}, expected -{rank} to {rank - 1} for logits of shape {logits.shape}")
+    return axis % rank
+
+
+def class_axis_to_1(xp: Any, x: Array, axis: int) -> Array:
+    """Return `x` with the class axis at 1; a single `(C,)` becomes `(1, C)`."""
+    if x.ndim == 1:
+        return xp.expand_dims(x, axis=0)
+    if axis == 1:
+        return x
+    rest = [i for i in range(x.ndim) if i != axis]
+    return xp.permute_dims(x, (rest[0], axis, *rest[1:]))
+
+
+def class_axis_back(xp: Any, x: Array, axis: int) -> Array:
+    """Undo `class_axis_to_1` for an array of more than one dimension."""
+    if axis == 1:
+        return x
+    order = [0, *range(2, x.ndim)]
+    order.insert(axis, 1)
+    return xp.permute_dims(x, tuple(order))
+
+
+def open_classes(
+    function: str,
+    logits: Array,
+    target: Array,
+    *,
+    axis: int,
+    ignore_index: int | None,
+    probabilities: bool = False,
+    extra: dict[str, Any] | None = None,
+) -> Inputs:
+    """Check the inputs of a loss over classes and return them clean.
+
+    `probabilities` says whether the loss takes targets shaped like the logits; `extra` names further arrays of the
+    call, which must be of the same library.
+    """
+    library, scores = open_logits(function, {"logits": logits, "target": target, **(extra or {})})
+    axis = class_axis(function, logits, axis)
+    scores = class_axis_to_1(library.xp, scores, axis)
+    if scores.shape[1] == 0:
+        raise ValueError(f"{function}: logits has shape {tuple(logits.shape)}: no classes on axis {axis}")
+    form = _target_form(function, logits, target, axis, probabilities)
+    labels = soft = valid = bad = None
+    if form == "probabilities":
+        soft = class_axis_to_1(library.xp, library.xp.astype(target, scores.dtype), axis)
+        bad = check_probabilities(function, library, soft)
+    else:
+        flat = library.xp.reshape(target, (scores.shape[0], *scores.shape[2:]))
+        labels, valid, bad = open_labels(function, library, flat, scores.shape[1], ignore_index)
+    return Inputs(function, library, scores, labels, soft, valid, bad, axis, logits.ndim > 1)
+
+
+def open_entries(function: str, prediction: Array, target: Array, ignore_index: int | None) -> Inputs:
+    """Check the inputs of a loss that compares entry by entry, without classes, and return them clean."""
+    library, x = open_logits(function, {"logits": prediction, "target": target})
+    if tuple(target.shape) != tuple(prediction.shape):
+        raise ValueError(
+            f"{function}: target has shape {tuple(target.shape)}, expected {tuple(prediction.shape)}, the shape of the "
+            f"prediction; shapes are not broadcast"
+        )
+    if dtype_name(target) not in FLOATS | LABELS:
+        raise TypeError(f"{function}: target has dtype {dtype_name(target)}, expected a real floating or integer dtype")
+    valid = entries_not(library, target, ignore_index)
+    return Inputs(function, library, x, None, library.xp.astype(target, x.dtype), valid, None, None, True)
+
+
+def entries_not(library: Library, target: Array, ignore_index: int | None) -> Array | None:
+    """Return the mask of entries that differ from `ignore_index`, or None where none can be equal to it."""
+    if ignore_index is None:
+        return None
+    kind = dtype_name(target)
+    low, high = _LABEL_RANGE.get(kind, (-math.inf, math.inf))
+    if not low <= ignore_index <= high:
+        return None
+    if kind in LABELS:
+        target = library.xp.astype(target, library.kernels.label_dtype(library.xp, kind))
+    found = library.kernels.host_range(target)
+    if found is not None and not found[0] <= ignore_index <= found[1] and found[0] == found[0]:
+        return None
+    return target != ignore_index
+
+
+def _target_form(function: str, logits: Array, target: Array, axis: int, probabilities: bool) -> str:
+    shape, kind = tuple(target.shape), dtype_name(target)
+    whole = tuple(logits.shape)
+    positions = (*whole[:axis], *whole[axis + 1 :])
+    with_class_axis = (*whole[:axis], 1, *whole[axis + 1 :])
+    if kind in LABELS and shape in (positions, with_class_axis):
+        return "labels"
+    if kind in FLOATS and shape == whole and probabilities:
+        return "probabilities"
+    label_shapes = f"{positions} or {with_class_axis}"
+    expected = f"expected {label_shapes} for logits of shape {whole}"
+    if shape in (positions, with_class_axis):
+        raise TypeError(
+            f"{function}: target has dtype {kind}, expected integer class labels in shape {label_shapes}"
+            + (f", or probabilities in the shape of the logits {whole}" if probabilities else "")
+        )
+    if shape == whole:
+        raise TypeError(
+            f"{function}: target of shape {shape}, like the logits, has dtype {kind}; "
+            + ("expected a real floating dtype (probabilities), or " if probabilities else "expected ")
+            + f"integer class labels of shape {label_shapes}"
+        )
+    raise ValueError(
+        f"{function}: target has shape {shape}, {expected}"
+        + (f", or {whole} with a real floating dtype for probabilities" if probabilities else "")
+    )
+
+
+def open_labels(
+    function: str, library: Library, labels: Array, classes: int, ignore_index: int | None
+) -> tuple[Array, Array | None, Array | None]:
+    """Return labels made safe as indices, the mask of valid positions, and the poison (see `Inputs`)."""
+    if ignore_index == 255 and classes > 255:
+        raise ValueError(
+            f"{function}: ignore_index is 255 with {classes} classes, where 255 is a class; expected another "
+            f"ignore_index: None ignores nothing, a negative one cannot be a class"
+        )
+    xp, k = library.xp, library.kernels
+    kind = dtype_name(labels)
+    # An ignored value that the dtype cannot hold cannot occur, and would overflow in the comparison.
+    low, high = _LABEL_RANGE[kind]
+    ignorable = ignore_index is not None and low <= ignore_index <= high
+    labels = xp.astype(labels, k.label_dtype(xp, kind), copy=False)
+    found = k.host_range(labels)
+    if found is not None and not (ignorable and found[0] <= ignore_index <= found[1]):  # type: ignore[operator]
+        _refuse_labels(function, labels, found, classes, None)
+        return labels, None, None
+    valid = labels != ignore_index if ignorable else None
+    if found is not None:
+        labels = xp.where(valid, labels, xp.zeros_like(labels))
+        _refuse_labels(function, labels, k.host_range(labels), classes, ignore_index)
+        return labels, valid, None
+    wrong = (labels < 0) | (labels >= classes)
+    safe = xp.where(wrong if valid is None else wrong | ~valid, xp.zeros_like(labels), labels)
+    return safe, valid, poison(library, wrong if valid is None else wrong & valid)
+
+
+def poison(library: Library, wrong: Array) -> Array:
+    """Return 1 where nothing is wrong and NaN where anything is, 0-d: what a loss that cannot raise is multiplied by."""
+    xp = library.xp
+    one = xp.astype(xp.any(wrong), xp.float32) * 0.0 + 1.0
+    return library.kernels.where_or(xp, ~xp.any(wrong), one, math.nan)
+
+
+def _refuse_labels(function: str, labels: Array, found: tuple[float, float], classes: int, ignored: int | None) -> None:
+    if found[0] >= 0 and found[1] < classes:
+        return
+    import numpy as np
+
+    on_host = np.asarray(labels)
+    wrong = (on_host < 0) | (on_host >= classes)
+    if ignored is not None:
+        wrong &= on_host != ignored
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    raise ValueError(
+        f"{function}: target holds the label {on_host[where]} at position {where}, expected labels in "
+        f"[0, {classes}) for logits of {classes} classes, or ignore_index ({ignored}) where a position is to be ignored"
+    )
+
+
+def check_probabilities(function: str, library: Library, target: Array) -> Array | None:
+    found = library.kernels.host_range(target)
+    if found is None:
+        if math.prod(target.shape) == 0:
+            return None
+        return poison(library, ~((target >= 0.0) & (target <= 1.001)))
+    if not (found[0] >= 0.0 and found[1] <= 1.001):
+        raise ValueError(
+            f"{function}: target holds values from {found[0]:g} to {found[1]:g}, expected probabilities in [0, 1]"
+        )
+    return None

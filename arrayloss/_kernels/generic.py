@@ -1,0 +1,186 @@
+"""Every kernel in plain array API functions: complete, for any library, and the meaning of the faster ones.
+
+`valid` is a boolean mask of positions, or None where all are valid. At a position that is not valid a kernel returns 0
+and has gradient 0, whatever stands there, NaN included: inputs are cleaned before the formula, not its result after.
+
+Libraries without automatic differentiation get it from the rules: `f_rule` returns what `f` returns, and a function
+from the gradient with respect to that to the gradient with respect to the first array of `f`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from arrayloss._namespace import Library, library_name
+
+Array = Any
+#: A namespace's module, or the tape's stand-in for one.
+Namespace = Any
+Rule = tuple[Array, Callable[[Array], Array]]
+
+
+def library(x: Array) -> Library:
+    """Return the library of an array whose package has no kernels of its own."""
+    import array_api_compat
+
+    return Library(str(library_name(x)), array_api_compat.array_namespace(x), sys.modules[__name__])
+
+
+# What a library can tell about its arrays ------------------------------------------------------------------------------
+
+
+def constant(x: Array) -> Array:
+    """Return `x` as a constant to differentiation."""
+    return x
+
+
+def host_range(x: Array) -> tuple[float, float] | None:
+    """Return the least and the largest value where reading them costs no synchronisation and no trace, else None."""
+    return None
+
+
+def label_dtype(xp: Namespace, dtype: str) -> Any:
+    """Return a signed dtype that serves as an index and holds every label of the named dtype."""
+    return xp.int64 if dtype in ("uint32", "int64", "uint64") else xp.int32
+
+
+def as_array(x: Array) -> Array:
+    """Return a result as an array (NumPy turns 0-d results into scalars)."""
+    return x
+
+
+# Small shims -----------------------------------------------------------------------------------------------------------
+
+
+def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
+    """Return a number, or nested tuples of numbers, as an array of the dtype and on the device of `x`."""
+    from array_api_compat import device
+
+    return xp.asarray(value, dtype=x.dtype, device=device(x))
+
+
+def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array:
+    """Return `x` where `mask`, else the number `value`; `x` itself where `mask` is None."""
+    return x if mask is None else xp.where(mask, x, scalar_like(xp, x, value))
+
+
+def where_valid(xp: Namespace, valid: Array | None, x: Array) -> Array:
+    """Return `x` of shape `(N, C, *S)` with 0 at the positions that are not valid."""
+    return x if valid is None else where_or(xp, xp.expand_dims(valid, axis=1), x, 0.0)
+
+
+def one_hot(xp: Namespace, labels: Array, classes: int) -> Array:
+    """Return the boolean one-hot form `(N, C, *S)` of labels `(N, *S)`."""
+    from array_api_compat import device
+
+    index = xp.arange(classes, dtype=labels.dtype, device=device(labels))
+    return xp.expand_dims(labels, axis=1) == xp.reshape(index, (1, classes) + (1,) * (labels.ndim - 1))
+
+
+def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
+    """Return `per_class[label]` at every position."""
+    return xp.reshape(xp.take(per_class, xp.reshape(labels, (-1,)), axis=0), labels.shape)
+
+
+def spatial_axes(x: Array) -> tuple[int, ...]:
+    """Return the axes behind the batch and the classes."""
+    return tuple(range(2, x.ndim))
+
+
+# Differentiable building blocks ----------------------------------------------------------------------------------------
+
+
+def _exponentials(xp: Namespace, z: Array) -> tuple[Array, Array, Array]:
+    """Return z - max(z), its exponential and the sum of that over the classes.
+
+    The shifted scores are kept apart from log(sum): added to the maximum first, large scores would lose the digits
+    that tell losses apart.
+    """
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    e = xp.exp(shifted)
+    return shifted, e, xp.sum(e, axis=1, keepdims=True)
+
+
+def label_nll_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
+    shifted, e, total = _exponentials(xp, where_valid(xp, valid, z))
+    at_label = xp.take_along_axis(shifted, xp.expand_dims(labels, axis=1), axis=1)
+
+    def vjp(g: Array) -> Array:
+        g = xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1)
+        return g * (e / total - xp.astype(one_hot(xp, labels, z.shape[1]), z.dtype))
+
+    return where_or(xp, valid, xp.squeeze(xp.log(total) - at_label, axis=1), 0.0), vjp
+
+
+def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
+    """Return -log softmax(z) at the label of each position, shape `(N, *S)`."""
+    return label_nll_rule(xp, z, labels, valid)[0]
+
+
+def log_softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
+    shifted, e, total = _exponentials(xp, where_valid(xp, valid, z))
+
+    def vjp(g: Array) -> Array:
+        g = where_valid(xp, valid, g)
+        return g - e / total * xp.sum(g, axis=1, keepdims=True)
+
+    return where_valid(xp, valid, shifted - xp.log(total)), vjp
+
+
+def log_softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
+    """Return log softmax(z) over the classes."""
+    return log_softmax_rule(xp, z, valid)[0]
+
+
+def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
+    _, e, total = _exponentials(xp, where_valid(xp, valid, z))
+    p = where_valid(xp, valid, e / total)
+    return p, lambda g: p * (g - xp.sum(g * p, axis=1, keepdims=True))
+
+
+def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
+    """Return softmax(z) over the classes."""
+    return softmax_rule(xp, z, valid)[0]
+
+
+def softplus_rule(xp: Namespace, x: Array) -> Rule:
+    zero = xp.zeros_like(x)
+    small = xp.exp(-xp.abs(x))
+    return xp.maximum(x, zero) + xp.log1p(small), lambda g: g * (xp.exp(xp.minimum(x, zero)) / (1.0 + small))
+
+
+def softplus(xp: Namespace, x: Array) -> Array:
+    """Return log(1 + exp(x)), with gradient sigmoid(x) everywhere, infinities included."""
+    return softplus_rule(xp, x)[0]
+
+
+def label_sums_rule(xp: Namespace, p: Array, labels: Array) -> Rule:
+    hit = one_hot(xp, labels, p.shape[1])
+
+    def vjp(g: Array) -> Array:
+        return where_or(xp, hit, xp.broadcast_to(xp.reshape(g, g.shape + (1,) * (p.ndim - 2)), p.shape), 0.0)
+
+    return xp.sum(where_or(xp, hit, p, 0.0), axis=spatial_axes(p)), vjp
+
+
+def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
+    """Return the sum of p_c over the positions with label c, shape `(N, C)`."""
+    return label_sums_rule(xp, p, labels)[0]
+
+
+# Constants: selections, counts and orders, never differentiated ---------------------------------------------------------
+
+
+def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
+    """Return how many valid positions of each image have each label, shape `(N, C)`."""
+    hit = one_hot(xp, labels, classes)
+    if valid is not None:
+        hit = hit & xp.expand_dims(valid, axis=1)
+    return xp.astype(xp.count_nonzero(hit, axis=spatial_axes(hit)), dtype)
+
+
+def kth_largest(xp: Namespace, values: Array, k: int) -> Array:
+    """Return the k-th largest of the values (1 <= k <= size) as a 0-d array."""
+    return xp.sort(xp.reshape(values, (-1,)), descending=True)[k - 1]

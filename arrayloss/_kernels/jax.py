@@ -1,0 +1,151 @@
+"""JAX kernels: reductions over the classes in the form XLA compiles well, with differentiation rules that stay cheap.
+
+Rules are forward ones (`custom_jvp`), so that grad, jvp, vmap and hessian all still work.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import array_api_compat
+import jax
+import jax.numpy as jnp
+
+from arrayloss._kernels.generic import *  # whatever has no faster form below is the portable one
+from arrayloss._kernels.generic import Array, Namespace, one_hot, where_valid
+from arrayloss._namespace import Library
+
+LIBRARY = Library("jax", array_api_compat.array_namespace(jnp.zeros(())), sys.modules[__name__])
+#: Up to so many classes a reduction over them is written out: XLA on the CPU then fuses it with what feeds it.
+_UNROLL = 32
+
+
+def constant(x: Array) -> Array:
+    return jax.lax.stop_gradient(x)
+
+
+def host_range(x: Array) -> tuple[float, float] | None:
+    if isinstance(x, jax.core.Tracer) or x.size == 0 or any(d.platform != "cpu" for d in x.devices()):
+        return None
+    import numpy as np
+
+    on_host = np.asarray(x)
+    return on_host.min().item(), on_host.max().item()
+
+
+def label_dtype(xp: Namespace, dtype: str) -> Any:
+    # Without x64 there is no int64; a uint32 beyond int32 wraps to a negative number and is refused as a label.
+    return jnp.int64 if dtype in ("int64", "uint64") else jnp.int32
+
+
+def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
+    return jnp.asarray(value, dtype=x.dtype)
+
+
+def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array:
+    return x if mask is None else jnp.where(mask, x, jnp.asarray(value, dtype=x.dtype))
+
+
+def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
+    return per_class[labels]
+
+
+def _sum_classes(x: Array) -> Array:
+    """Sum over axis 1 as a product with ones: on the CPU it is not recomputed inside whatever uses it."""
+
+    def on_cpu(x: Array) -> Array:
+        flat = x.reshape((*x.shape[:2], -1))
+        ones = jnp.ones((x.shape[1],), dtype=x.dtype)
+        return jnp.einsum("ncp,c->np", flat, ones, precision="highest").reshape((x.shape[0], *x.shape[2:]))
+
+    return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.sum(x, axis=1))
+
+
+def _top_and_total(z: Array) -> tuple[Array, Array]:
+    """Return max(z) and the sum of exp(z - max(z)) over the classes."""
+    if z.shape[1] > _UNROLL:
+        return _held_top_and_total(z)
+    top = z[:, 0]
+    for c in range(1, z.shape[1]):
+        top = jnp.maximum(top, z[:, c])
+    total = jnp.exp(z[:, 0] - top)
+    for c in range(1, z.shape[1]):
+        total = total + jnp.exp(z[:, c] - top)
+    return top, total
+
+
+def _held_top_and_total(z: Array) -> tuple[Array, Array]:
+    """The same where every class needs the sum again, as a gradient does: it is computed once and held."""
+    top = jax.lax.stop_gradient(jnp.max(z, axis=1))
+    return top, _sum_classes(jnp.exp(z - top[:, None]))
+
+
+def _at_label(z: Array, labels: Array) -> Array:
+    return jnp.take_along_axis(z, labels[:, None], axis=1, mode="clip")[:, 0]
+
+
+@jax.custom_jvp
+def _label_nll(z: Array, labels: Array, valid: Array | None) -> Array:
+    top, total = _top_and_total(z)
+    return where_or(jnp, valid, jnp.log(total) - (_at_label(z, labels) - top), 0)
+
+
+@_label_nll.defjvp
+def _label_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, labels, valid = primals
+    z = where_valid(jnp, valid, z)
+    top, total = _held_top_and_total(z)
+    hit = one_hot(jnp, labels, z.shape[1]).astype(z.dtype)
+    q = where_valid(jnp, valid, jnp.exp(z - top[:, None]) / total[:, None] - hit)
+    return where_or(jnp, valid, jnp.log(total) - (_at_label(z, labels) - top), 0), jnp.sum(q * tangents[0], axis=1)
+
+
+def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
+    return _label_nll(z, labels, valid)
+
+
+@jax.custom_jvp
+def _softmax(z: Array, valid: Array | None) -> Array:
+    z = where_valid(jnp, valid, z)
+    top, total = _held_top_and_total(z)
+    return where_valid(jnp, valid, jnp.exp(z - top[:, None]) / total[:, None])
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    p = _softmax(*primals)
+    return p, p * (tangents[0] - jnp.sum(p * tangents[0], axis=1, keepdims=True))
+
+
+def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
+    return _softmax(z, valid)
+
+
+def log_softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
+    z = where_valid(xp, valid, z)
+    top, total = _held_top_and_total(z)
+    return where_valid(xp, valid, z - top[:, None] - jnp.log(total)[:, None])
+
+
+@jax.custom_jvp
+def _softplus(x: Array) -> Array:
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@_softplus.defjvp
+def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _softplus(*primals), jax.nn.sigmoid(primals[0]) * tangents[0]
+
+
+def softplus(xp: Namespace, x: Array) -> Array:
+    return _softplus(x)
+
+
+def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
+    hit = one_hot(jnp, labels, p.shape[1])
+    return jnp.sum(jnp.where(hit, p, 0), axis=tuple(range(2, p.ndim)))
+
+
+def kth_largest(xp: Namespace, values: Array, k: int) -> Array:
+    return jax.lax.top_k(values.reshape(-1), k)[0][k - 1]

@@ -1,0 +1,103 @@
+"""torch kernels: native operations whose gradients autograd knows, and guards that cost no pass over the logits.
+
+Values are read only from tensors that lie on the host and are not being traced; everywhere else masks are always
+applied, so that a compiled or batched call never depends on data.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import array_api_compat.torch
+import torch
+
+from arrayloss._kernels.generic import *  # whatever has no faster form below is the portable one
+from arrayloss._kernels.generic import Array, Namespace
+from arrayloss._namespace import Library
+
+LIBRARY = Library("torch", array_api_compat.torch, sys.modules[__name__])
+
+
+def constant(x: Array) -> Array:
+    return x.detach()
+
+
+def host_range(x: Array) -> tuple[float, float] | None:
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() == 0:
+        return None
+    try:
+        low, high = torch.aminmax(x.detach())
+        return low.item(), high.item()
+    except RuntimeError:  # vmap, fake and meta tensors hold no value to read
+        return None
+
+
+def _host_finite(x: Array) -> bool:
+    """Whether a sum says that nothing in `x` is NaN or infinite; False where that cannot be read."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return False
+    try:
+        return bool(torch.isfinite(x.detach().sum()))
+    except RuntimeError:  # vmap, fake and meta tensors hold no value to read
+        return False
+
+
+def label_dtype(xp: Namespace, dtype: str) -> Any:
+    return torch.int64
+
+
+def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
+    return torch.tensor(value, dtype=x.dtype, device=x.device)
+
+
+def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array:
+    return x if mask is None else torch.where(mask, x, value)
+
+
+def where_valid(xp: Namespace, valid: Array | None, x: Array) -> Array:
+    return x if valid is None else torch.where(valid.unsqueeze(1), x, 0.0)
+
+
+def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
+    return per_class[labels]
+
+
+def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
+    index = labels.unsqueeze(1)
+    if valid is None:
+        return torch.log_softmax(z, 1).gather(1, index).squeeze(1).neg()
+    log_p = torch.log_softmax(z, 1).gather(1, index).squeeze(1)
+    if not _host_finite(log_p):
+        log_p = torch.log_softmax(where_valid(xp, valid, z), 1).gather(1, index).squeeze(1)
+    return torch.where(valid, -log_p, 0.0)
+
+
+def _clean(z: Array, valid: Array | None) -> Array:
+    return z if valid is None or _host_finite(z) else torch.where(valid.unsqueeze(1), z, 0.0)
+
+
+def log_softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
+    return where_valid(xp, valid, torch.log_softmax(_clean(z, valid), 1))
+
+
+def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
+    return where_valid(xp, valid, torch.softmax(_clean(z, valid), 1))
+
+
+def softplus(xp: Namespace, x: Array) -> Array:
+    return torch.logaddexp(x, torch.zeros_like(x))
+
+
+def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
+    n, c = p.shape[:2]
+    index = labels.reshape(n, -1)
+    hit = p.reshape(n, c, -1).gather(1, index.unsqueeze(1)).squeeze(1)
+    # Bins in float64: a float32 running sum drifts over a large image.
+    bins = torch.zeros((n, c), dtype=torch.float64, device=p.device)
+    return bins.scatter_add(1, index, hit.to(torch.float64)).to(p.dtype)
+
+
+def kth_largest(xp: Namespace, values: Array, k: int) -> Array:
+    values = values.reshape(-1)
+    return torch.kthvalue(values, values.shape[0] - k + 1).values

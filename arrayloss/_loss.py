@@ -1,0 +1,52 @@
+"""The base of the loss classes: a loss object is its options, bound to the function that defines the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+from arrayloss._options import check
+
+A = TypeVar("A")
+
+
+@dataclass_transform(frozen_default=True)
+class Loss:
+    """Options of a loss function, bound: immutable plain data that is called like the function.
+
+    A subclass names its function, `class DiceLoss(Loss, function=dice_loss)`, and lists the options as dataclass
+    fields; construction, `repr`, `==`, hash and pickling follow from that. Options are checked when the object is
+    made. Arrays among them, such as class weights, are kept as plain numbers.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+
+    def __init_subclass__(cls, *, function: Callable[..., Any], **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.function = staticmethod(function)
+        dataclass(frozen=True)(cls)
+        # What a call adds to the logits and the target stands in the function's docstring, and only there.
+        cls.__doc__ = _class_doc(cls.__name__, function)
+
+    def __post_init__(self) -> None:
+        """Check the options and turn arrays among them into plain numbers."""
+        options = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in vars(self).items()}
+        for name, value in check(type(self).function.__name__, **options).items():
+            object.__setattr__(self, name, value)
+
+    def __call__(self, logits: A, target: Any, **arrays: Any) -> A:
+        """Return the loss of `logits` against `target`; see the function for the further arrays a call may take."""
+        value: A = type(self).function(logits, target, **vars(self), **arrays)
+        return value
+
+
+def _class_doc(name: str, function: Callable[..., Any]) -> str:
+    """Return the docstring of a loss class: one sentence of its own, then the text of its function."""
+    summary, _, rest = (function.__doc__ or "").partition("\n")
+    return f"{summary}\n\n    The options of `arrayloss.{function.__name__}`, bound: `{name}(...)(logits, target)`.\n{rest}"
+
+
+def option_names(loss: type[Loss]) -> list[str]:
+    """Return the names of the options of a loss class, in the order of its constructor."""
+    return [field.name for field in fields(loss)]  # type: ignore[arg-type]  # every subclass is a dataclass

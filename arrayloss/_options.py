@@ -1,0 +1,163 @@
+"""Checks of options: every option name means one thing in the whole package, so its check is written once, here.
+
+The functions run them on each call, the classes when an object is made. A check returns the option as plain Python
+data (numbers become `float` or `int`, sequences become tuples), so that no dtype of an option ever promotes a result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from arrayloss._namespace import library_name
+
+REDUCTIONS = ("mean", "sum", "none")
+Check = Callable[[str, str, Any], Any]
+
+
+def _fail(function: str, option: str, value: object, expected: str, error: type[Exception] = ValueError) -> Exception:
+    return error(f"{function}: {option} is {value!r}, expected {expected}")
+
+
+def _number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Check:
+    """Return a check for a finite real number in [low, high], or in (low, high] with `open_low`."""
+    if low == -math.inf:
+        expected = "a finite number"
+    elif high == math.inf:
+        expected = f"a finite number {'above' if open_low else 'of at least'} {low:g}"
+    else:
+        expected = f"a number in {'(' if open_low else '['}{low:g}, {high:g}]"
+
+    def check_number(function: str, option: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise _fail(function, option, value, expected, TypeError)
+        number = float(value)
+        if not (low <= number <= high and math.isfinite(number)) or (open_low and number == low):
+            raise _fail(function, option, value, expected)
+        return number
+
+    return check_number
+
+
+def _integer(low: int | None = None) -> Check:
+    expected = "an integer" if low is None else f"an integer of at least {low}"
+
+    def check_integer(function: str, option: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise _fail(function, option, value, expected, TypeError)
+        if low is not None and value < low:
+            raise _fail(function, option, value, expected)
+        return int(value)
+
+    return check_integer
+
+
+def _optional(inner: Check) -> Check:
+    def check_optional(function: str, option: str, value: Any) -> Any:
+        return None if value is None else inner(function, option, value)
+
+    return check_optional
+
+
+def _flag(function: str, option: str, value: Any) -> bool:
+    if value is not True and value is not False:
+        raise _fail(function, option, value, "True or False", TypeError)
+    return bool(value)
+
+
+def _choice(*choices: str) -> Check:
+    expected = "one of " + ", ".join(map(repr, choices))
+
+    def check_choice(function: str, option: str, value: Any) -> str:
+        if value not in choices:
+            raise _fail(function, option, value, expected)
+        return str(value)
+
+    return check_choice
+
+
+_weight_number = _number(0)
+
+
+def _weights(function: str, option: str, value: Any) -> Any:
+    """Weights: an array is left alone (reading one may cost a synchronisation), sequences become tuples of floats."""
+    if library_name(value) is not None:
+        return value
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) == 0:
+            raise _fail(function, option, value, "at least one weight")
+        return tuple(
+            _weights(function, option, item)
+            if isinstance(item, Sequence) and not isinstance(item, str)
+            else _weight_number(function, option, item)
+            for item in value
+        )
+    raise _fail(function, option, value, "None, or a sequence or array of non-negative numbers", TypeError)
+
+
+def _dynamic_or(inner: Check) -> Check:
+    def check_dynamic(function: str, option: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return _choice("dynamic")(function, option, value)
+        return inner(function, option, value)
+
+    return check_dynamic
+
+
+def _number_or_weights(function: str, option: str, value: Any) -> Any:
+    if isinstance(value, Real) and library_name(value) is None:
+        return _weight_number(function, option, value)
+    return _weights(function, option, value)
+
+
+def _losses(function: str, option: str, value: Any) -> tuple[Any, ...]:
+    losses = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if not losses or not all(callable(loss) for loss in losses):
+        raise _fail(function, option, value, "a non-empty list of losses, each called as loss(logits, target)", TypeError)
+    return losses
+
+
+def _coefficients(function: str, option: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise _fail(function, option, value, "a list of numbers, one per loss", TypeError)
+    return tuple(_number()(function, option, item) for item in value)
+
+
+_CHECKS: dict[str, Check] = {
+    "axis": _integer(),
+    "coef": _coefficients,
+    "edge_label": _flag,
+    "ignore_index": _optional(_integer()),
+    "label_smoothing": _number(0, 1),
+    "losses": _losses,
+    "pos_weight": _optional(_dynamic_or(_number_or_weights)),
+    "radius": _number(0),
+    "reduction": _choice(*REDUCTIONS, "parts"),
+    "smooth": _number(0),
+    "top_k_percent_pixels": _number(0, 1),
+    "weight": _optional(_weights),
+}
+#: Where a loss reads an option in its own way. Only pixel losses have the two parts of a mean to give.
+_SPECIAL: dict[tuple[str, str], Check] = {
+    ("bce_loss", "weight"): _optional(_dynamic_or(_weights)),
+    ("dice_loss", "reduction"): _choice(*REDUCTIONS),
+    ("mixed_loss", "reduction"): _optional(_choice(*REDUCTIONS)),
+}
+
+
+def check(function: str, **options: Any) -> dict[str, Any]:
+    """Return the options as plain data.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An option is of the wrong kind or out of its range; the message names the function, the option, what came
+        and what would fit.
+    """
+    special = _SPECIAL
+    return {
+        option: (special.get((function, option)) or _CHECKS[option])(function, option, value)
+        for option, value in options.items()
+    }

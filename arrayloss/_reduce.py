@@ -1,0 +1,71 @@
+"""From losses at positions, regions or entries to the result: mean, sum, none and parts, written once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from arrayloss._inputs import Inputs
+
+Array = Any
+
+
+def weight_of(
+    inputs: Inputs, weights: Array | None, kept: Array | None, shape: tuple[int, ...], each: int = 1
+) -> Array | float:
+    """Return what a mean divides by: the sum of the weights of what is kept, without weights its number times `each`.
+
+    A plain number where everything of `shape` is kept, else a 0-d float array.
+    """
+    xp = inputs.xp
+    if weights is not None:
+        return xp.sum(inputs.kernels.where_or(xp, kept, weights, 0.0))
+    if kept is None:
+        return float(math.prod(shape) * each)
+    return xp.astype(xp.count_nonzero(kept), inputs.logits.dtype) * float(each)
+
+
+def ratio(inputs: Inputs, total: Array, weight: Array | float) -> Array:
+    """Return total / weight, and 0 where the weight is 0: nothing was valid."""
+    if isinstance(weight, float):
+        return total / weight if weight else total * 0.0
+    where_or, xp = inputs.kernels.where_or, inputs.xp
+    some = weight > 0.0
+    return where_or(xp, some, total / where_or(xp, some, weight, 1.0), 0.0)
+
+
+def finish(inputs: Inputs, value: Array) -> Array:
+    """Return a result: NaN if an input that could not be read was wrong, and an array even where it is 0-d."""
+    if inputs.poison is not None:
+        value = value * inputs.poison
+    return inputs.kernels.as_array(value)
+
+
+def positions(inputs: Inputs, losses: Array, weight: Array | float, reduction: str) -> Any:
+    """Reduce weighted losses, 0 at ignored and unselected positions, whose mean divides by the 0-d `weight`."""
+    xp = inputs.xp
+    if reduction == "none":
+        return finish(inputs, losses if inputs.batched or losses.ndim == 0 else losses[0, ...])
+    total = xp.sum(losses)
+    if reduction == "sum":
+        return finish(inputs, total)
+    if reduction == "mean":
+        return finish(inputs, ratio(inputs, total, weight))
+    if isinstance(weight, float):
+        weight = inputs.kernels.scalar_like(xp, inputs.logits, weight)
+    return finish(inputs, total), finish(inputs, weight)
+
+
+def regions(inputs: Inputs, losses: Array, weight: Array | None, reduction: str) -> Array:
+    """Reduce losses of each class in each image `(N, C)`: mean over images, weighted mean over classes."""
+    xp = inputs.xp
+    if weight is not None:
+        losses = losses * weight
+    if reduction == "none":
+        return finish(inputs, losses if inputs.batched else losses[0, ...])
+    total = xp.sum(losses)
+    if reduction == "sum":
+        return finish(inputs, total)
+    images, classes = losses.shape
+    whole: Array | float = float(images * classes) if weight is None else xp.sum(weight) * float(images)
+    return finish(inputs, ratio(inputs, total, whole))

@@ -1,0 +1,313 @@
+"""Binary cross entropy, and the edge maps it can be trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY
+from typing import Any, TypeVar
+
+from arrayloss import _inputs, _reduce
+from arrayloss._inputs import Inputs
+from arrayloss._loss import Loss
+from arrayloss._namespace import FLOATS, LABELS, common_library, dtype_name
+from arrayloss._options import check
+
+A = TypeVar("A")
+Array = Any
+
+#: Distance in pixels within which another label makes an edge, for `edge_label=True`.
+_EDGE_RADIUS = 2.0
+
+
+def bce_loss(
+    logits: A,
+    target: Any,
+    *,
+    weight: Any = None,
+    pos_weight: Any = None,
+    ignore_index: int | None = 255,
+    edge_label: bool = False,
+    reduction: str = "mean",
+    axis: int = 1,
+) -> A:
+    r"""Penalise a wrong yes or no, independently for every class of every position.
+
+    With logits :math:`x`, targets :math:`y` in [0, 1], ``weight`` :math:`w`, ``pos_weight`` :math:`q` and
+    :math:`\mathrm{softplus}(x) = \log(1 + e^x)`,
+
+    .. math:: w\, [\, q\, y\, \mathrm{softplus}(-x) + (1 - y)\, \mathrm{softplus}(x)\, ]
+
+    Parameters
+    ----------
+    logits : array, shape (N, C, \*S) or (C,)
+        Unnormalised scores, of a real floating dtype, the classes on ``axis``.
+    target : array
+        Probabilities in [0, 1], or 0 and 1 in any integer dtype or bool, in the shape of the logits, of which a class
+        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or
+        (N, 1, \*S), which become one-hot.
+    weight : sequence, array or "dynamic", optional
+        Of the rank of the logits and broadcastable to them, or one number for each of the N batch elements.
+        "dynamic" weighs positives 2 neg / (pos + neg) and negatives 2 pos / (pos + neg), counted over the valid
+        entries; a target strictly between 0 and 1 takes the blend of both and is not counted.
+    pos_weight : number, sequence or array of C numbers, or "dynamic", optional
+        Weight of the positive part; "dynamic" is 2 neg / (pos + neg).
+    ignore_index : int or None
+        Entries whose target equals it (positions, where the target holds labels) count nowhere; None ignores nothing.
+    edge_label : bool
+        The target is a label map of shape (N, H, W) or (N, 1, H, W), the logits have one class, and the loss is against
+        ``label_edges(target, radius=2, ignore_index=ignore_index)``.
+    reduction : "mean", "sum", "none" or "parts"
+        "mean" divides by the number of valid entries; "parts" returns (total, weight) with mean = total / weight;
+        "none" has the shape of the logits, 0 where ignored.
+    axis : int
+        The class axis of the logits.
+
+    Returns
+    -------
+    array
+        0-d, or the shape of the logits for "none", of the library and on the device of the logits, in their dtype, at
+        least float32. 0 where nothing is valid.
+
+    Raises
+    ------
+    TypeError
+        Arrays of two libraries, or a dtype that does not fit.
+    ValueError
+        Shapes that do not fit, an option out of range, a target outside [0, 1] (a label outside [0, C)) that is not
+        ignored, or labels with ``ignore_index=255`` and more than 255 classes. Where reading the target would cost a
+        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong one makes the loss NaN instead.
+
+    Notes
+    -----
+    With neither positives nor negatives to count, "dynamic" weights are 0. The part of a target that is 0 counts
+    nothing even where its softplus is infinite.
+
+    References
+    ----------
+    Good, Rational Decisions, Journal of the Royal Statistical Society B 14, 1952 (the logarithmic score). Dynamic
+    weights: Xie and Tu, Holistically-Nested Edge Detection, ICCV 2015, equation 2 (there without the factor 2).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayloss as al
+    >>> print(round(float(al.bce_loss(np.array([[0.0], [2.0], [9.0]]), np.array([1, 0, 255]))), 4))
+    1.41
+    """
+    options = check(
+        "bce_loss",
+        weight=weight,
+        pos_weight=pos_weight,
+        ignore_index=ignore_index,
+        edge_label=edge_label,
+        reduction=reduction,
+        axis=axis,
+    )
+    inputs = _open(logits, target, options)
+    xp, k = inputs.xp, inputs.kernels
+    valid, x = inputs.valid, inputs.logits
+    y = _entries(inputs)
+    x = k.where_or(xp, valid, x, 0.0)
+    positive, negative = y, 1.0 - y
+    dynamic = _dynamic(inputs, y) if "dynamic" in (options["weight"], options["pos_weight"]) else (1.0, 1.0)
+    pos = _pos_weight(inputs, options["pos_weight"], dynamic)
+    if pos is not None:
+        positive = positive * pos
+    if options["weight"] == "dynamic":
+        scale = y * dynamic[0] + (1.0 - y) * dynamic[1]
+        positive, negative = positive * scale, negative * scale
+    elif options["weight"] is not None:
+        scale = _entry_weight(inputs, options["weight"], logits)
+        positive, negative = positive * scale, negative * scale
+    # softplus(-x) = softplus(x) - x: one transcendental pass; where an infinite logit would give 0 * inf, the term
+    # of weight 0 is taken out first.
+    losses = inputs.scale(k.softplus(xp, -x), positive) + inputs.scale(k.softplus(xp, x), negative)
+    losses = k.where_or(xp, valid, losses, 0.0)
+    each = inputs.classes if valid is not None and valid.shape[1] != x.shape[1] else 1
+    divisor = _reduce.weight_of(inputs, None, valid, x.shape, each)
+    if options["reduction"] == "none":
+        losses = _inputs.class_axis_back(xp, losses, inputs.axis)
+    return _reduce.positions(inputs, losses, divisor, options["reduction"])
+
+
+def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
+    """Return inputs whose `valid` is per entry `(N, C, *S)`, or `(N, 1, *S)` for labels of several classes."""
+    function, ignore_index = "bce_loss", options["ignore_index"]
+    library, x = _inputs.open_logits(function, {"logits": logits, "target": target})
+    axis = _inputs.class_axis(function, logits, options["axis"])
+    xp = library.xp
+    x = _inputs.class_axis_to_1(xp, x, axis)
+    one_class, kind = x.shape[1] == 1, dtype_name(target)
+    whole = tuple(logits.shape)
+    positions = (*whole[:axis], *whole[axis + 1 :])
+    shape, batched = tuple(target.shape), logits.ndim > 1
+    if options["edge_label"]:
+        if not one_class or x.ndim != 4:
+            raise ValueError(
+                f"{function}: logits has shape {whole}, expected one class and images, (N, 1, H, W), with edge_label=True"
+            )
+        if shape not in (positions, whole) or kind not in LABELS:
+            raise ValueError(
+                f"{function}: target has shape {shape} and dtype {kind}, expected an integer label map of shape "
+                f"{positions} or {whole} with edge_label=True"
+            )
+        labels = xp.reshape(target, (x.shape[0], *x.shape[2:]))
+        edges, valid = _edges(library, labels, _EDGE_RADIUS, ignore_index)
+        y = xp.expand_dims(xp.astype(edges, x.dtype), axis=1)
+        valid = None if valid is None else xp.expand_dims(valid, axis=1)
+        return Inputs(function, library, x, None, y, valid, None, axis, batched)
+    if shape == whole or (one_class and shape == positions):
+        if kind not in FLOATS | LABELS:
+            raise TypeError(f"{function}: target has dtype {kind}, expected a real floating dtype, integers or bool")
+        valid = _inputs.entries_not(library, target, ignore_index)
+        y = _inputs.where_or(library, valid, xp.astype(target, x.dtype), 0.0)
+        poison = _inputs.check_probabilities(function, library, y)
+        y, valid = (None if a is None else _to_entries(xp, a, x, axis, whole) for a in (y, valid))
+        return Inputs(function, library, x, None, y, valid, poison, axis, batched)
+    inputs = _inputs.open_classes(
+        function, logits, target, axis=options["axis"], ignore_index=ignore_index, probabilities=True
+    )
+    valid = None if inputs.valid is None else xp.expand_dims(inputs.valid, axis=1)
+    return Inputs(function, library, x, inputs.labels, None, valid, inputs.poison, axis, batched)
+
+
+def _to_entries(xp: Any, a: Array, x: Array, axis: int, whole: tuple[int, ...]) -> Array:
+    return _inputs.class_axis_to_1(xp, xp.reshape(a, whole), axis)
+
+
+def _entries(inputs: Inputs) -> Array:
+    """Return the target of every entry: as given, or one-hot from labels."""
+    if inputs.labels is None:
+        return inputs.target
+    hit = inputs.kernels.one_hot(inputs.xp, inputs.labels, inputs.classes)
+    return inputs.xp.astype(hit, inputs.logits.dtype)
+
+
+def _dynamic(inputs: Inputs, y: Array) -> tuple[Array, Array]:
+    """Return 2 neg / (pos + neg) and 2 pos / (pos + neg), counted over the valid entries; 0 with none to count."""
+    xp = inputs.xp
+    count = []
+    for label in (1.0, 0.0):
+        hit = y == label if inputs.valid is None else (y == label) & inputs.valid
+        count.append(xp.astype(xp.count_nonzero(hit), inputs.logits.dtype))
+    pos, neg = count
+    return tuple(_reduce.ratio(inputs, 2.0 * n, pos + neg) for n in (neg, pos))  # type: ignore[return-value]
+
+
+def _pos_weight(inputs: Inputs, pos_weight: Any, dynamic: tuple[Array, Array]) -> Array | float | None:
+    if pos_weight is None or isinstance(pos_weight, float):
+        return pos_weight
+    if isinstance(pos_weight, str):
+        return dynamic[0]
+    per_class = inputs.plain_array("pos_weight", pos_weight, [(inputs.classes,), ()], "a number, or one per class")
+    return inputs.xp.reshape(per_class, (1, -1) + (1,) * (inputs.logits.ndim - 2))
+
+
+def _entry_weight(inputs: Inputs, weight: Any, logits: Array) -> Array:
+    """Return `weight` as an array that broadcasts to `(N, C, *S)`."""
+    xp, whole = inputs.xp, tuple(logits.shape)
+    given = _inputs.shape_of(weight)
+    if len(given) == len(whole) and all(a in (1, b) for a, b in zip(given, whole, strict=True)):
+        array = inputs.plain_array("weight", weight, [given], "")
+        return _inputs.class_axis_to_1(xp, array, inputs.axis)
+    batch = (inputs.logits.shape[0],)
+    array = inputs.plain_array(
+        "weight", weight, [batch], f"one per batch element; or rank {len(whole)}, broadcastable to {whole}"
+    )
+    return xp.reshape(array, batch + (1,) * (inputs.logits.ndim - 1))
+
+
+class BCELoss(Loss, function=bce_loss):
+    weight: Any = None
+    pos_weight: Any = None
+    ignore_index: int | None = 255
+    edge_label: bool = False
+    _: KW_ONLY
+    reduction: str = "mean"
+    axis: int = 1
+
+
+def label_edges(target: A, radius: float = 2.0, ignore_index: int | None = 255) -> A:
+    """Return where labels meet: 1 at pixels with another label within `radius`, else 0.
+
+    Parameters
+    ----------
+    target : array, shape (N, H, W)
+        Label map of any integer dtype or bool.
+    radius : float, at least 0
+        Euclidean distance in pixels, from centre to centre, that still counts as near.
+    ignore_index : int or None
+        Label of pixels that keep it and are nobody's other label.
+
+    Returns
+    -------
+    array, shape (N, H, W)
+        In the dtype of the target (uint8 for bool), 1 at edges, 0 elsewhere and `ignore_index` where ignored. Beyond
+        the image counts as another label, so the border of an image is an edge.
+
+    Raises
+    ------
+    TypeError
+        `target` is no array of integers or bool.
+    ValueError
+        `target` has another rank, or `radius` is negative.
+
+    Notes
+    -----
+    Cost: one comparison of the map with itself for each of the about 3.1 radius^2 offsets in the disc.
+
+    References
+    ----------
+    The edge maps of Takikawa et al., Gated-SCNN: Gated Shape CNNs for Semantic Segmentation, ICCV 2019, section 3.1,
+    there computed by a Euclidean distance transform of every class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import arrayloss as al
+    >>> print(al.label_edges(np.array([[[0, 0, 0, 0, 1, 1, 1, 1]] * 5]), radius=1)[0, 2])
+    [1 0 0 1 1 0 0 1]
+    """
+    options = check("label_edges", radius=radius, ignore_index=ignore_index)
+    library = common_library("label_edges", {"target": target})
+    array: Array = target
+    kind = dtype_name(array)
+    if kind not in LABELS:
+        raise TypeError(f"label_edges: target has dtype {kind}, expected integer labels or bool")
+    if array.ndim != 3:
+        raise ValueError(f"label_edges: target has shape {tuple(array.shape)}, expected (N, H, W)")
+    xp = library.xp
+    edges, valid = _edges(library, array, options["radius"], options["ignore_index"])
+    edges = xp.astype(edges, xp.uint8 if kind == "bool" else array.dtype)
+    result: A = edges if valid is None else xp.where(valid, edges, array)
+    return result
+
+
+def _edges(library: Any, labels: Array, radius: float, ignore_index: int | None) -> tuple[Array, Array | None]:
+    """Return the boolean edge map of `(N, H, W)` labels, False where ignored, and the mask of valid pixels."""
+    xp, k = library.xp, library.kernels
+    valid = _inputs.entries_not(library, labels, ignore_index)
+    labels = xp.astype(labels, k.label_dtype(xp, dtype_name(labels)))
+    height, width = labels.shape[1:]
+    reach = math.floor(radius)
+    edges = xp.zeros_like(labels, dtype=xp.bool)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            if (down, right) == (0, 0) or down * down + right * right > radius * radius:
+                continue
+            differs = labels != xp.roll(labels, (-down, -right), axis=(1, 2))
+            if valid is not None:
+                differs = differs & xp.roll(valid, (-down, -right), axis=(1, 2))
+            edges = edges | differs | ~_inside(xp, labels, down, right)
+    return edges if valid is None else edges & valid, valid
+
+
+def _inside(xp: Any, labels: Array, down: int, right: int) -> Array:
+    """Return where a pixel's neighbour at the offset is still in the image, shape `(H, W)`."""
+    from array_api_compat import device
+
+    masks = []
+    for length, step in ((labels.shape[1], down), (labels.shape[2], right)):
+        index = xp.arange(length, dtype=labels.dtype, device=device(labels)) + step
+        masks.append((index >= 0) & (index < length))
+    return xp.expand_dims(masks[0], axis=1) & xp.expand_dims(masks[1], axis=0)

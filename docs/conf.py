@@ -1,0 +1,99 @@
+"""Sphinx configuration. The pages in docs/api are written here, from `arrayloss.__all__`."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import arrayloss as al
+
+project = "arrayloss"
+author = "The arrayloss developers"
+release = version = al.__version__
+
+extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_design"]
+exclude_patterns = ["_build", "api/_*"]
+html_theme = "furo"
+html_title = f"arrayloss {version}"
+html_show_copyright = False
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 180
+
+default_role = "py:obj"
+autodoc_typehints = "none"  # types, shapes and dtypes stand in the Parameters sections
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+# References into arrayloss must resolve; those into NumPy, torch and JAX cannot without their inventories.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!arrayloss\b).*")]
+
+# `DiceLoss` and `dice_loss` are one loss: the public names, by what they have in common, the class first.
+pages: dict[str, list[str]] = {}
+for name in sorted(al.__all__):
+    pages.setdefault(name.replace("_", "").lower(), []).append(name)
+losses = {names[0]: names[1] for names in pages.values() if len(names) == 2}
+others = sorted((names[0] for names in pages.values() if len(names) == 1), key=str.lower)
+
+
+def write_api_pages(app: Sphinx) -> None:
+    """Write a page for every loss and every other public name, and the tables that api.md includes."""
+    texts = {f"{name}.md": page(name, losses.get(name)) for name in [*losses, *others]}
+    texts["_losses.md"] = table([[name, function] for name, function in losses.items()])
+    texts["_others.md"] = table([[name] for name in others])
+
+    folder = Path(app.srcdir, "api")
+    folder.mkdir(exist_ok=True)
+    for stale in {path.name for path in folder.iterdir()} - texts.keys():
+        (folder / stale).unlink()
+    for name, text in texts.items():
+        path = folder / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:  # Sphinx reads again what was written again
+            path.write_text(text, encoding="utf-8")
+
+
+def page(name: str, function: str | None) -> str:
+    """Return the page of a public name; for a loss, its function says everything and its class follows."""
+    thing = getattr(al, name)
+    directives = [f".. autofunction:: arrayloss.{function}"] if function else []
+    if inspect.isclass(thing):
+        directives.append(f".. autoclass:: arrayloss.{name}\n   :members:\n   :special-members: __call__")
+    elif callable(thing):
+        directives.append(f".. autofunction:: arrayloss.{name}")
+    else:
+        directives.append(f".. autodata:: arrayloss.{name}")
+    return f"# {name}\n\n" + "\n".join(rst(directive) for directive in directives)
+
+
+def table(rows: list[list[str]]) -> str:
+    """Return a table of names, each row ending in the first sentence of its last name's docstring."""
+    lines = [".. list-table::", "   :widths: auto", ""]
+    for names in rows:
+        summary = inspect.getdoc(getattr(al, names[-1])).partition("\n\n")[0].replace("\n", " ")
+        first, *rest = [f":py:obj:`~arrayloss.{name}`" for name in names] + [summary]
+        lines += [f"   * - {first}", *(f"     - {cell}" for cell in rest)]
+    return rst("\n".join(lines))
+
+
+def rst(text: str) -> str:
+    """Wrap reStructuredText for a Markdown page."""
+    return f"```{{eval-rst}}\n{text}\n```\n"
+
+
+def shorten_class(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Replace the docstring of a loss class, which repeats its function's, by a reference to it."""
+    loss = name.rpartition(".")[2]
+    if what == "class" and loss in losses:
+        lines[:] = [f"The options of :py:func:`arrayloss.{losses[loss]}`, bound: ``{loss}(...)(logits, target)``."]
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the functions above to the build."""
+    app.connect("builder-inited", write_api_pages)
+    app.connect("autodoc-process-docstring", shorten_class, priority=400)  # before numpydoc, at 500, reads it

@@ -1,0 +1,167 @@
+# /// script
+# dependencies = ["nox"]
+# ///
+"""The checks of arrayloss.
+
+`nox` runs those that `nox --list` marks with *, `nox -s torch` one. What follows `--` goes to pytest:
+`nox -s tests -- -k dice`.
+
+Environments are kept between runs, except under CI; `nox --reuse-venv=never` makes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_external_run = True
+nox.options.reuse_venv = "never" if os.environ.get("CI") else "yes"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+# Pinned, because a newer torch than the one at hand is a download of gigabytes.
+TORCH = "torch==2.13.0"
+
+
+def group(*names: str) -> tuple[str, ...]:
+    """Return what is in dependency groups of pyproject.toml, which the pip of a fresh environment may not know."""
+    return nox.project.dependency_groups(PYPROJECT, *names)
+
+
+def pytest(session: nox.Session, *args: str) -> None:
+    """Run pytest on two processes, a thread of torch or BLAS in each."""
+    session.run("pytest", "-n", "2", *args, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format and lint, and the project's files against the Scientific Python guide."""
+    session.install(*group("lint"))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("repo-review", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the package's types, then what a user's type checker sees of the installed package."""
+    session.install(TORCH, *EXTRAS["jax"], *group("typing"), ".")
+    session.run("mypy")
+    user_files = [path.resolve() for path in sorted(Path("tests/typing").glob("*.py"))]
+    with tempfile.TemporaryDirectory() as elsewhere, session.chdir(elsewhere):
+        session.run("mypy", "--strict", *user_files)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test on NumPy and array-api-strict, with no other array library to be had."""
+    session.install(*group("test"), "-e", ".")
+    others = "('cupy', 'jax', 'torch')"
+    session.run(
+        "python", "-c", f"from importlib.util import find_spec; assert not [m for m in {others} if find_spec(m)]"
+    )
+    pytest(session, "--backends", "numpy,strict")
+
+
+@nox.session
+def torch(session: nox.Session) -> None:
+    """Test on torch."""
+    session.install(TORCH, *group("test"), "-e", ".")
+    pytest(session, "--backends", "torch")
+
+
+@nox.session
+def jax(session: nox.Session) -> None:
+    """Test on JAX."""
+    session.install(*EXTRAS["jax"], *group("test"), "-e", ".")
+    pytest(session, "--backends", "jax")
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Test on the lowest NumPy, array-api-compat and JAX that pyproject.toml admits."""
+    lowest = [bound.replace(">=", "==") for bound in PYPROJECT["project"]["dependencies"] + EXTRAS["jax"]]
+    session.install(TORCH, *lowest, *group("test"), "-e", ".")
+    pytest(session, "--backends", "numpy,torch,jax")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build wheel and sdist; install and run each far from the checkout."""
+    session.install(*group("build"))
+    check = (
+        "import arrayloss, importlib.metadata, pathlib, sys; "
+        "root = pathlib.Path(arrayloss.__file__).parent; "
+        "assert root.is_relative_to(sys.prefix), root; "
+        "assert (root / 'py.typed').is_file(); "
+        "assert importlib.metadata.version('arrayloss') == arrayloss.__version__"
+    )
+    with tempfile.TemporaryDirectory() as elsewhere:
+        dist = Path(elsewhere) / "dist"
+        session.run("python", "-m", "build", "--outdir", dist)
+        session.run("twine", "check", "--strict", *dist.iterdir())
+        session.run("check-wheel-contents", dist)
+        with session.chdir(elsewhere):
+            for archive in sorted(dist.iterdir()):
+                session.log(f"installing {archive.name}")
+                session.run("python", "-m", "venv", "--clear", "installed")
+                python = Path("installed", "Scripts" if os.name == "nt" else "bin", "python").absolute()
+                session.run(python, "-m", "pip", "install", "--quiet", archive, external=True)
+                session.run(python, "-c", check, external=True)
+                session.run(python, "-m", "arrayloss", "backends", external=True)
+
+
+@nox.session
+def doctest(session: nox.Session) -> None:
+    """Run the examples in the docstrings."""
+    session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
+    # Importing CuPy's kernels takes CuPy; they have no examples.
+    session.run("pytest", "--doctest-modules", "--ignore=arrayloss/_kernels/cupy.py", "arrayloss", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html, warnings being errors."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session
+def cupy(session: nox.Session) -> None:
+    """Check every call against CuPy's interface; run the tests on CuPy where there is a GPU."""
+    session.install(*EXTRAS["cupy"], *group("test"), "-e", ".")
+    pytest(session, "-m", "cupy", "--backends", "numpy,strict")
+    count_gpus = (
+        "import cupy\n"
+        "try: print(cupy.cuda.runtime.getDeviceCount())\n"
+        "except cupy.cuda.runtime.CUDARuntimeError as error: print(error)"
+    )
+    answer = str(session.run("python", "-c", count_gpus, silent=True)).strip()
+    if not answer.isdecimal() or answer == "0":
+        session.skip(f"no GPU for CuPy ({answer}): its interface was checked, none of its kernels ran")
+    # One process: two would share the GPU's memory.
+    session.run("pytest", "-m", "gpu", "--backends", "cupy", *session.posargs)
+
+
+@nox.session(name="all", default=False)
+def all_backends(session: nox.Session) -> None:
+    """Test on NumPy, array-api-strict, torch and JAX in one environment, and measure coverage."""
+    session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
+    pytest(session, "--backends", "numpy,strict,torch,jax", "--cov", "--cov-report=term", "--cov-fail-under=95")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, all of them or those named after `--`."""
+    session.install(TORCH, *EXTRAS["jax"], *group("bench"), "-e", ".")
+    for script in session.posargs or sorted(Path("benchmarks").glob("[!_]*.py")):
+        session.run("python", script)
+
+
+if __name__ == "__main__":
+    nox.main()
