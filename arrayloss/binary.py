@@ -126,7 +126,7 @@ def bce_loss(
     each = inputs.classes if valid is not None and valid.shape[1] != x.shape[1] else 1
     divisor = _reduce.weight_of(inputs, None, valid, x.shape, each)
     if options["reduction"] == "none":
-        losses = _inputs.class_axis_back(xp, losses, inputs.axis)
+        losses = _inputs.class_axis_back(xp, losses, inputs.axis if inputs.batched else 1)
     return _reduce.positions(inputs, losses, divisor, options["reduction"])
 
 
@@ -147,9 +147,10 @@ def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
                 f"{function}: logits has shape {whole}, expected one class and images, (N, 1, H, W), with edge_label=True"
             )
         if shape not in (positions, whole) or kind not in LABELS:
-            raise ValueError(
-                f"{function}: target has shape {shape} and dtype {kind}, expected an integer label map of shape "
-                f"{positions} or {whole} with edge_label=True"
+            what, error = (f"dtype {kind}", TypeError) if shape in (positions, whole) else (f"shape {shape}", ValueError)
+            raise error(
+                f"{function}: target has {what}, expected an integer label map of shape {positions} or {whole} with "
+                f"edge_label=True"
             )
         labels = xp.reshape(target, (x.shape[0], *x.shape[2:]))
         edges, valid = _edges(library, labels, _EDGE_RADIUS, ignore_index)

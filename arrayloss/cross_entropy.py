@@ -150,7 +150,7 @@ def _soft(inputs: Inputs, t: Array, class_weight: Array | None) -> Array:
     if class_weight is not None:
         t = t * xp.reshape(class_weight, (1, -1) + (1,) * (t.ndim - 2))
     log_p = k.where_or(xp, t > 0.0, k.log_softmax(xp, inputs.logits, inputs.valid), 0.0)
-    return -xp.sum(t * log_p, axis=1)
+    return -xp.sum(log_p * t, axis=1)
 
 
 class CrossEntropyLoss(Loss, function=cross_entropy_loss):

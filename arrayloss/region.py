@@ -97,13 +97,12 @@ def dice_loss(
     xp, k = inputs.xp, inputs.kernels
     class_weight = inputs.per_class("weight", options["weight"])
     p = k.softmax(xp, inputs.logits, inputs.valid)
-    space = k.spatial_axes(inputs.logits)
     if inputs.labels is None:
-        overlap, true = xp.sum(p * inputs.target, axis=space), xp.sum(inputs.target, axis=space)
+        overlap, true = k.sum_positions(xp, p * inputs.target), k.sum_positions(xp, inputs.target)
     else:
         overlap = k.label_sums(xp, p, inputs.labels)
         true = k.label_counts(xp, inputs.labels, inputs.valid, inputs.classes, p.dtype)
-    size = xp.sum(p, axis=space) + true + options["smooth"]
+    size = k.sum_positions(xp, p) + true + options["smooth"]
     there = size > 0.0
     losses = 1.0 - (2.0 * overlap + options["smooth"]) / k.where_or(xp, there, size, 1.0)
     return _reduce.regions(inputs, k.where_or(xp, there, losses, 0.0), class_weight, options["reduction"])

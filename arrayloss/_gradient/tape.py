@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from arrayloss._gradient import rules, total_of
+from arrayloss._kernels import generic
 from arrayloss._namespace import Library, library_name, library_of
 
 Array = Any
@@ -239,6 +240,9 @@ class TapeKernels:
         if mask is None or not isinstance(x, Variable):
             return self._tape.library.kernels.where_or(self._tape.library.xp, mask, x, value)
         return xp.where(mask, x, self.scalar_like(xp, x, value))
+
+    def sum_positions(self, xp: Any, x: Any) -> Any:
+        return generic.sum_positions(xp, x)
 
     def as_array(self, x: Any) -> Any:
         return x if isinstance(x, Variable) else self._tape.library.kernels.as_array(x)

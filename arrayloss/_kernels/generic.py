@@ -84,9 +84,9 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
     return xp.reshape(xp.take(per_class, xp.reshape(labels, (-1,)), axis=0), labels.shape)
 
 
-def spatial_axes(x: Array) -> tuple[int, ...]:
-    """Return the axes behind the batch and the classes."""
-    return tuple(range(2, x.ndim))
+def sum_positions(xp: Namespace, x: Array) -> Array:
+    """Return the sum over all axes behind the batch and the classes (torch takes no axes for all axes)."""
+    return x if x.ndim == 2 else xp.sum(x, axis=tuple(range(2, x.ndim)))
 
 
 # Differentiable building blocks ----------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def label_sums_rule(xp: Namespace, p: Array, labels: Array) -> Rule:
     def vjp(g: Array) -> Array:
         return where_or(xp, hit, xp.broadcast_to(xp.reshape(g, g.shape + (1,) * (p.ndim - 2)), p.shape), 0.0)
 
-    return xp.sum(where_or(xp, hit, p, 0.0), axis=spatial_axes(p)), vjp
+    return sum_positions(xp, where_or(xp, hit, p, 0.0)), vjp
 
 
 def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
@@ -178,7 +178,7 @@ def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int
     hit = one_hot(xp, labels, classes)
     if valid is not None:
         hit = hit & xp.expand_dims(valid, axis=1)
-    return xp.astype(xp.count_nonzero(hit, axis=spatial_axes(hit)), dtype)
+    return sum_positions(xp, xp.astype(hit, dtype))
 
 
 def kth_largest(xp: Namespace, values: Array, k: int) -> Array:

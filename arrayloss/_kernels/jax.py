@@ -5,6 +5,7 @@ Rules are forward ones (`custom_jvp`), so that grad, jvp, vmap and hessian all s
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -55,7 +56,7 @@ def _sum_classes(x: Array) -> Array:
     """Sum over axis 1 as a product with ones: on the CPU it is not recomputed inside whatever uses it."""
 
     def on_cpu(x: Array) -> Array:
-        flat = x.reshape((*x.shape[:2], -1))
+        flat = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
         ones = jnp.ones((x.shape[1],), dtype=x.dtype)
         return jnp.einsum("ncp,c->np", flat, ones, precision="highest").reshape((x.shape[0], *x.shape[2:]))
 
@@ -140,11 +141,6 @@ def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
 
 def softplus(xp: Namespace, x: Array) -> Array:
     return _softplus(x)
-
-
-def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
-    hit = one_hot(jnp, labels, p.shape[1])
-    return jnp.sum(jnp.where(hit, p, 0), axis=tuple(range(2, p.ndim)))
 
 
 def kth_largest(xp: Namespace, values: Array, k: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +41,12 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
 
 def _planes(x: Array) -> Array:
     """Return `(N, C, *S)` as `(N, C, positions)`, without a copy where the layout allows."""
-    return x.reshape((*x.shape[:2], -1))
+    return x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
+
+
+def _rows(x: Array) -> Array:
+    """Return `(N, *S)` as `(N, positions)`."""
+    return x.reshape((x.shape[0], math.prod(x.shape[1:])))
 
 
 def _blocks(images: int, positions: int) -> Iterator[tuple[int, slice]]:
@@ -55,7 +61,7 @@ def _quiet() -> np.errstate:
 
 
 def label_nll_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
-    zs, ys = _planes(z), labels.reshape((labels.shape[0], -1))
+    zs, ys = _planes(z), _rows(labels)
     images, classes, positions = zs.shape
     nll, tops, totals = np.empty((3, images, positions), dtype=z.dtype)
     index = np.arange(min(_BLOCK, positions))
@@ -71,12 +77,12 @@ def label_nll_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) 
             np.sum(e, axis=0, out=total)
             np.subtract(block[y, index[: y.size]], top, out=loss)
             np.subtract(np.log(total), loss, out=loss)
-    ms = None if valid is None else valid.reshape((images, -1))
+    ms = None if valid is None else _rows(valid)
     if ms is not None:
         nll[~ms] = 0.0
 
     def vjp(g: Array) -> Array:
-        gs = np.broadcast_to(g, labels.shape).reshape((images, -1))
+        gs = _rows(np.broadcast_to(g, labels.shape))
         out = np.empty(zs.shape, dtype=z.dtype)
         with _quiet():
             for n, at in _blocks(images, positions):
@@ -107,7 +113,7 @@ def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
             np.exp(e, out=e)
             e /= np.add.reduce(e, axis=0)
     if valid is not None:
-        p.transpose((0, 2, 1))[~valid.reshape((images, -1))] = 0.0
+        p.transpose((0, 2, 1))[~_rows(valid)] = 0.0
 
     def vjp(g: Array) -> Array:
         gs = _planes(np.broadcast_to(g, z.shape))
@@ -127,18 +133,16 @@ def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
 
 
 def label_sums_rule(xp: Namespace, p: Array, labels: Array) -> Rule:
-    images, classes = p.shape[:2]
-    ys = labels.reshape((images, -1))
-    ps = _planes(p)
-    sums = np.empty((images, classes), dtype=p.dtype)
-    for n in range(images):
-        hit = np.take_along_axis(ps[n], ys[n][None], axis=0)[0]
-        sums[n] = np.bincount(ys[n], weights=hit, minlength=classes)
+    classes, ps, ys = p.shape[1], _planes(p), _rows(labels)
+    sums = np.empty(ps.shape[:2], dtype=p.dtype)
+    for n, y in enumerate(ys):
+        hit = np.take_along_axis(ps[n], y[None], axis=0)[0]
+        sums[n] = np.bincount(y, weights=hit, minlength=classes)
 
     def vjp(g: Array) -> Array:
         out = np.zeros_like(ps)
-        for n in range(images):
-            np.put_along_axis(out[n], ys[n][None], g[n][ys[n]][None], axis=0)
+        for n, y in enumerate(ys):
+            np.put_along_axis(out[n], y[None], g[n][y][None], axis=0)
         return out.reshape(p.shape)
 
     return sums, vjp
@@ -149,7 +153,7 @@ def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
 
 
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
-    ys = labels.reshape((labels.shape[0], -1))
+    ys = _rows(labels)
     ms = None if valid is None else valid.reshape(ys.shape)
     counts = [np.bincount(y if ms is None else y[ms[n]], minlength=classes) for n, y in enumerate(ys)]
     return np.asarray(counts, dtype=dtype).reshape((-1, classes))

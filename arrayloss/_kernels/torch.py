@@ -6,6 +6,7 @@ applied, so that a compiled or batched call never depends on data.
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -91,8 +92,8 @@ def softplus(xp: Namespace, x: Array) -> Array:
 
 def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
     n, c = p.shape[:2]
-    index = labels.reshape(n, -1)
-    hit = p.reshape(n, c, -1).gather(1, index.unsqueeze(1)).squeeze(1)
+    index = labels.reshape(n, math.prod(labels.shape[1:]))
+    hit = p.gather(1, labels.unsqueeze(1)).reshape(index.shape)
     # Bins in float64: a float32 running sum drifts over a large image.
     bins = torch.zeros((n, c), dtype=torch.float64, device=p.device)
     return bins.scatter_add(1, index, hit.to(torch.float64)).to(p.dtype)

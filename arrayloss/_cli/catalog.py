@@ -1,0 +1,106 @@
+"""The losses by name, and their options from text."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+import arrayloss
+from arrayloss._cli import UserError, one_line
+from arrayloss._loss import Loss
+
+
+def loss_classes() -> list[type[Loss]]:
+    """Return every public loss class, in alphabetical order."""
+    public = [getattr(arrayloss, name) for name in sorted(arrayloss.__all__)]
+    return [x for x in public if isinstance(x, type) and issubclass(x, Loss) and x is not Loss]
+
+
+def options_of(loss: type[Loss]) -> dict[str, Field[Any]]:
+    """Return the options of a loss class by name."""
+    return {field.name: field for field in fields(loss)}  # type: ignore[arg-type]  # every subclass is a dataclass
+
+
+def required_options(loss: type[Loss]) -> list[str]:
+    """Return the names of the options without a default."""
+    return [name for name, field in options_of(loss).items() if field.default is MISSING]
+
+
+def call_arrays(loss: type[Loss]) -> list[str]:
+    """Return the names of what a call takes beside logits and target, such as `pixel_weight`."""
+    parameters = list(inspect.signature(loss.function).parameters)
+    return [name for name in parameters[2:] if name not in options_of(loss)]
+
+
+def _key(name: str) -> str:
+    """Return what `DiceLoss`, `dice_loss`, `dice-loss` and `dice` have in common."""
+    return name.lower().replace("_", "").replace("-", "").removesuffix("loss")
+
+
+def find_loss(name: str) -> type[Loss]:
+    """Return the loss class of a name as a user may write it."""
+    known = {_key(loss.__name__): loss for loss in loss_classes()}
+    if _key(name) in known:
+        return known[_key(name)]
+    close = difflib.get_close_matches(_key(name), known, n=1)
+    hint = f", did you mean {known[close[0]].__name__}?" if close else ";"
+    raise UserError(f"no loss {name!r}{hint} The losses are: {', '.join(loss.__name__ for loss in known.values())}")
+
+
+def make_loss(loss: type[Loss], texts: Sequence[str]) -> Loss:
+    """Return a loss object from options written as `name=value`."""
+    options: dict[str, Any] = {}
+    for name, text in split_pairs(texts, "--option"):
+        if name not in options_of(loss):
+            raise UserError(_unknown_option(loss, name))
+        options[name] = _losses(_literal(text)) if name == "losses" else _literal(text)
+    missing = [name for name in required_options(loss) if name not in options]
+    if missing:
+        raise UserError(f"{loss.__name__} needs {' and '.join(f'--option {name}=...' for name in missing)}")
+    try:
+        return loss(**options)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(one_line(error)) from error
+
+
+def split_pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:
+    """Return `name=value` texts as pairs, each name once."""
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"{flag} is {text!r}, expected NAME=VALUE")
+        if name.strip() in dict(pairs):
+            raise UserError(f"{flag} {name.strip()} is given twice")
+        pairs.append((name.strip(), value))
+    return pairs
+
+
+def _literal(text: str) -> Any:
+    """Return a Python literal as its value and anything else as the text it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _losses(value: Any) -> Any:
+    """Return the losses of a mixture from their names, each with its default options."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"--option losses is {value!r}, expected names of losses such as cross_entropy,dice")
+    return [make_loss(find_loss(name.strip()), ()) for name in names]
+
+
+def _unknown_option(loss: type[Loss], name: str) -> str:
+    options = options_of(loss)
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f", did you mean {close[0]}?" if close else ";"
+    listed = ", ".join(n if field.default is MISSING else f"{n}={field.default!r}" for n, field in options.items())
+    arrays = call_arrays(loss)
+    more = f" (and with --array: {', '.join(arrays)})" if arrays else ""
+    return f"{loss.__name__} has no option {name!r}{hint} Its options are: {listed}{more}"

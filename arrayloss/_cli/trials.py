@@ -1,0 +1,120 @@
+"""Every loss of the package on the same scores and labels, and how far libraries differ in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import arrayloss
+from arrayloss._cli.catalog import call_arrays, loss_classes, required_options
+from arrayloss._cli.libraries import Backend
+from arrayloss._cli.scenes import CLASSES, IGNORED
+
+Array = Any
+
+#: Values for options that have no default.
+_REQUIRED: dict[str, Any] = {
+    "losses": (arrayloss.CrossEntropyLoss(), arrayloss.DiceLoss(smooth=1.0)),
+    "coef": (1.0, 1.0),
+    "min_K": 512,
+    "loss_th": 0.1,
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A loss and NumPy arrays that fit it."""
+
+    loss: arrayloss.Loss
+    #: One array, or the tuple that some losses take.
+    logits: Any
+    target: Array
+    #: What the call takes besides.
+    arrays: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A loss and its gradient as computed by one library; NumPy arrays."""
+
+    value: Array
+    gradients: tuple[Array, ...]
+
+
+def trials(scores: Array, labels: Array) -> list[Trial]:
+    """Return a trial for each loss of the package on scores `(N, C, H, W)` of labels `(N, H, W)`."""
+    return [_trial(loss, scores, labels) for loss in loss_classes()]
+
+
+def _trial(loss_class: type[arrayloss.Loss], scores: Array, labels: Array) -> Trial:
+    """Return a loss with the form of the inputs that it takes, which is the first that it does not refuse."""
+    import numpy as np
+
+    loss = loss_class(**{name: _REQUIRED[name] for name in required_options(loss_class)})
+    # Noise that is 0 leaves a random loss with nothing to draw.
+    noise = {"noise": np.zeros_like(scores)} if "noise" in call_arrays(loss_class) else {}
+    refusals = []
+    for logits, target in _forms(scores, labels):
+        try:
+            loss(logits, target, **noise)
+        except (TypeError, ValueError) as error:
+            refusals.append(error)
+        else:
+            return Trial(loss, logits, target, noise)
+    raise ExceptionGroup(f"{loss!r} takes none of the demo's inputs", refusals)
+
+
+def _forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
+    """Yield logits and target in the forms that losses take."""
+    import numpy as np
+
+    yield scores, labels
+    edge = arrayloss.label_edges(labels, radius=1.0, ignore_index=IGNORED) == 1
+    yield (scores, edge[:, None].astype(scores.dtype)), labels
+    one_hot = (labels[:, None] == np.arange(len(CLASSES))[:, None, None]).astype(scores.dtype)
+    yield scores, np.where(labels[:, None] == IGNORED, scores.dtype.type(IGNORED), one_hot)
+    # Background against the likeliest digit.
+    yield np.stack([scores[:, 0], scores[:, 1:].max(axis=1)], axis=1), np.where(labels == IGNORED, labels, labels > 0)
+
+
+def outcome(trial: Trial, backend: Backend) -> Outcome:
+    """Return what a library makes of a trial."""
+    several = isinstance(trial.logits, tuple)
+    logits = tuple(backend.asarray(x) for x in (trial.logits if several else (trial.logits,)))
+    names, arrays = list(trial.arrays), [backend.asarray(x) for x in trial.arrays.values()]
+
+    def call(logits: tuple[Array, ...], target: Array, arrays: list[Array]) -> Any:
+        graded: Callable[..., Any] = arrayloss.value_and_grad(trial.loss)
+        return graded(logits if several else logits[0], target, **dict(zip(names, arrays, strict=True)))
+
+    value, gradients = backend.compiled(call)(logits, backend.asarray(trial.target), arrays)
+    gradients = gradients if several else (gradients,)
+    return Outcome(backend.to_numpy(value), tuple(backend.to_numpy(g) for g in gradients))
+
+
+def in_float64(trial: Trial) -> Trial:
+    """Return a trial with every real array in float64."""
+
+    def wide(x: Any) -> Any:
+        if isinstance(x, tuple):
+            return tuple(map(wide, x))
+        return x.astype("float64") if x.dtype.kind == "f" else x
+
+    arrays = {name: wide(x) for name, x in trial.arrays.items()}
+    return Trial(trial.loss, wide(trial.logits), wide(trial.target), arrays)
+
+
+def difference(found: Array, reference: Array) -> float:
+    """Return the largest difference of an array from its reference, relative to the reference's largest entry."""
+    import numpy as np
+
+    largest = float(np.max(np.abs(reference)))
+    apart = float(np.max(np.abs(found - reference)))
+    return apart / largest if largest else apart
+
+
+def differences(found: Outcome, reference: Outcome) -> tuple[float, float]:
+    """Return the `difference` of the value, and the largest one of the gradients."""
+    pairs = zip(found.gradients, reference.gradients, strict=True)
+    return difference(found.value, reference.value), max(difference(f, r) for f, r in pairs)

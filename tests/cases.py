@@ -1,0 +1,149 @@
+"""The loss cases that the contract suite runs over: each loss with several option sets, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import reference
+
+import arrayloss as al
+
+Generator = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Inputs of one call, in NumPy, float64."""
+
+    logits: Any
+    target: np.ndarray
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    #: Entries of the (first) logits that are ignored.
+    ignored: np.ndarray | None = None
+
+    @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        return self.logits if isinstance(self.logits, tuple) else (self.logits,)
+
+
+def labels(rng: Generator, classes: int = 4, space: tuple[int, ...] = (5, 6), ignore: int | None = 255) -> Sample:
+    """Scores of several classes against integer labels, some of them ignored."""
+    logits = rng.normal(size=(2, classes, *space)) * 2
+    target = rng.integers(0, classes, size=(2, *space))
+    if ignore is not None:
+        target[rng.random(target.shape) < 0.2] = ignore
+    return Sample(logits, target, ignored=np.broadcast_to((target == ignore)[:, None], logits.shape))
+
+
+def soft(rng: Generator) -> Sample:
+    """Scores against probabilities."""
+    logits = rng.normal(size=(2, 3, 4, 5))
+    raw = np.exp(rng.normal(size=logits.shape))
+    return Sample(logits, raw / raw.sum(axis=1, keepdims=True))
+
+
+def weighted(rng: Generator) -> Sample:
+    sample = labels(rng)
+    return replace(sample, arrays={"pixel_weight": rng.random(sample.target.shape)})
+
+
+def binary(rng: Generator) -> Sample:
+    """One score against 0 and 1."""
+    logits = rng.normal(size=(2, 1, 5, 6)) * 2
+    target = rng.integers(0, 2, size=(2, 5, 6))
+    target[rng.random(target.shape) < 0.2] = 255
+    return Sample(logits, target, ignored=(target == 255)[:, None])
+
+
+def multilabel(rng: Generator) -> Sample:
+    """Independent scores against a probability for each, some entries ignored."""
+    logits = rng.normal(size=(2, 3, 4, 5)) * 2
+    target = rng.random(logits.shape)
+    target[rng.random(target.shape) < 0.3] = 1.0
+    target[rng.random(target.shape) < 0.3] = 0.0
+    target[rng.random(target.shape) < 0.2] = 255.0
+    return Sample(logits, target, ignored=target == 255)
+
+
+def label_map(rng: Generator) -> Sample:
+    """One score against the edges of a label map of squares."""
+    target = np.kron(rng.integers(0, 3, size=(2, 3, 3)), np.ones((1, 3, 3), dtype=np.int64))
+    target[rng.random(target.shape) < 0.1] = 255
+    return Sample(rng.normal(size=(2, 1, 9, 9)), target, ignored=(target == 255)[:, None])
+
+
+def entries(rng: Generator) -> Sample:
+    """A prediction against a real target, some entries ignored."""
+    prediction, target = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3, 4, 5))
+    target[rng.random(target.shape) < 0.2] = 255.0
+    return Sample(prediction, target, ignored=target == 255)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loss object and the inputs it is tried on."""
+
+    loss: al.Loss
+    make: Callable[[Generator], Sample]
+    #: Equal to the default for all but the Lovasz and dual-task losses (see golden/README.md).
+    float32_tolerance: float = 1e-5
+
+    @property
+    def function(self) -> str:
+        return type(self.loss).function.__name__
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(vars(self.loss))
+
+    def __str__(self) -> str:
+        default = {f: getattr(type(self.loss), f, None) for f in self.options}
+        changed = ",".join(f"{k}={v}" for k, v in self.options.items() if v != default[k])
+        return f"{type(self.loss).__name__}({changed})-{self.make.__name__}".replace(" ", "")
+
+    def reference(self, sample: Sample) -> Any:
+        """Return the value by the independent reference."""
+        return reference_of(self.loss)(sample.logits, sample.target, **sample.arrays)
+
+    def with_options(self, **options: Any) -> Case:
+        return replace(self, loss=replace(self.loss, **options))
+
+
+def reference_of(loss: al.Loss) -> Callable[..., Any]:
+    """Return the reference of a loss object, its options bound."""
+    options = dict(vars(loss))
+    function = reference.LOSSES[type(loss).__name__]
+    if isinstance(loss, al.MixedLoss):
+        options = {"losses": [reference_of(inner) for inner in loss.losses], "coef": loss.coef}
+    return lambda logits, target, **arrays: function(logits, target, **options, **arrays)
+
+
+W4 = (0.3, 1.0, 2.0, 5.0)
+CASES = [
+    Case(al.CrossEntropyLoss(), labels),
+    Case(al.CrossEntropyLoss(W4), labels),
+    Case(al.CrossEntropyLoss(W4, top_k_percent_pixels=0.3), labels),
+    Case(al.CrossEntropyLoss(top_k_percent_pixels=0.9), labels),
+    Case(al.CrossEntropyLoss(W4, label_smoothing=0.2), labels),
+    Case(al.CrossEntropyLoss(ignore_index=0, label_smoothing=0.1), lambda rng: labels(rng, ignore=0)),
+    Case(al.CrossEntropyLoss(ignore_index=None), lambda rng: labels(rng, ignore=None)),
+    Case(al.CrossEntropyLoss(W4), weighted),
+    Case(al.CrossEntropyLoss(top_k_percent_pixels=0.5), weighted),
+    Case(al.CrossEntropyLoss((1.0, 0.0, 2.0), label_smoothing=0.1), soft),
+    Case(al.BCELoss(), binary),
+    Case(al.BCELoss(), labels),
+    Case(al.BCELoss("dynamic", 2.5), multilabel),
+    Case(al.BCELoss("dynamic", "dynamic"), binary),
+    Case(al.BCELoss([1.0, 3.0], [0.5, 2.0, 4.0]), multilabel),
+    Case(al.BCELoss(np.full((1, 3, 1, 5), 0.5)), multilabel),
+    Case(al.BCELoss(pos_weight="dynamic", edge_label=True), label_map),
+    Case(al.DiceLoss(), labels),
+    Case(al.DiceLoss(smooth=1.0, weight=W4), labels),
+    Case(al.DiceLoss(smooth=0.5), soft),
+    Case(al.L1Loss(), entries),
+    Case(al.MSELoss(), entries),
+    Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
+]

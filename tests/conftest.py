@@ -1,0 +1,70 @@
+"""Which backends a run tests, and the fixtures over them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+from backends import BACKENDS, GPU, VARIANTS, Backend
+
+# One thread a worker: the arrays of the tests are small, and the workers share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backends",
+        default="",
+        help="comma-separated libraries to test, which must then be installed: numpy, strict, torch, jax, cupy "
+        "(default: all that are installed)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    wanted = [name for name in config.getoption("--backends").split(",") if name]
+    for name in wanted:
+        if name not in {n.partition("-")[0] for n in BACKENDS}:
+            raise pytest.UsageError(f"--backends: no backend {name!r}")
+        if name != "cupy" and (missing := BACKENDS[name].available()):
+            raise pytest.UsageError(f"--backends: {missing}")
+    if importlib.util.find_spec("jax"):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def _chosen(config: pytest.Config) -> list[str]:
+    wanted = [name for name in config.getoption("--backends").split(",") if name]
+    return [name for name in BACKENDS if not wanted or name.partition("-")[0] in wanted]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" not in metafunc.fixturenames:
+        return
+    only = metafunc.definition.get_closest_marker("backends")
+    variants = metafunc.definition.get_closest_marker("variants")
+    names = [n for n in _chosen(metafunc.config) if (n in only.args if only else variants or n not in VARIANTS)]
+    metafunc.parametrize(
+        "backend",
+        [pytest.param(BACKENDS[n], id=n, marks=[pytest.mark.gpu] if n in GPU else []) for n in names],
+        scope="session",
+    )
+
+
+@pytest.fixture(autouse=True)
+def _installed(request: pytest.FixtureRequest) -> None:
+    if "backend" in request.fixturenames:
+        backend: Backend = request.getfixturevalue("backend")
+        if (missing := backend.available()) is not None:
+            pytest.skip(missing)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240607)

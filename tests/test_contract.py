@@ -1,0 +1,529 @@
+"""The contract of every loss on every library: each test runs over all cases of `cases.py` and all backends."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from backends import Backend
+from cases import CASES, Case, Sample
+from reference import numerical_gradient
+
+import arrayloss as al
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+#: Relative tolerance of values and, of its largest entry, of gradients, by dtype of the logits.
+TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
+
+
+def to_backend(backend: Backend, sample: Sample, dtype: str = "float64") -> tuple[Any, Any, dict[str, Any]]:
+    """Return the inputs of a sample as arrays of a backend; real ones in the dtype, which they are first rounded to."""
+
+    def convert(x: np.ndarray) -> Any:
+        return backend.array(x.astype(dtype) if x.dtype.kind == "f" else x)
+
+    logits = tuple(map(convert, sample.logits)) if isinstance(sample.logits, tuple) else convert(sample.logits)
+    return logits, convert(sample.target), {k: convert(v) for k, v in sample.arrays.items()}
+
+
+def rounded(sample: Sample, dtype: str) -> Sample:
+    """Return the sample with its real arrays as the dtype holds them, in float64."""
+
+    def round_trip(x: np.ndarray) -> np.ndarray:
+        return x.astype(dtype).astype(np.float64) if x.dtype.kind == "f" else x
+
+    logits = (
+        tuple(map(round_trip, sample.logits)) if isinstance(sample.logits, tuple) else round_trip(sample.logits)
+    )
+    return replace(
+        sample, logits=logits, target=round_trip(sample.target), arrays={k: round_trip(v) for k, v in sample.arrays.items()}
+    )
+
+
+def run(backend: Backend, loss: Any, sample: Sample, dtype: str = "float64") -> tuple[Any, list[np.ndarray]]:
+    """Return the value (an array, or a tuple of two) and the gradients as NumPy arrays, after checking their kind."""
+    logits, target, arrays = to_backend(backend, sample, dtype)
+    value, grads = backend.value_and_grad(loss, logits, target, **arrays)
+    single = not isinstance(logits, tuple)
+    for array in (*(value if isinstance(value, tuple) else (value,)), *((grads,) if single else grads)):
+        assert backend.is_array(array), type(array)
+    grads = [backend.numpy(g) for g in ((grads,) if single else grads)]
+    for g, x in zip(grads, sample.parts, strict=True):
+        assert g.shape == x.shape
+        assert str(g.dtype) == dtype
+    if isinstance(value, tuple):
+        return tuple(backend.numpy(v) for v in value), grads
+    return backend.numpy(value), grads
+
+
+def tape_gradients(case: Case, sample: Sample) -> list[np.ndarray]:
+    """The gradients by NumPy in float64, which other tests hold against finite differences."""
+    return run(Backend(), case.loss, sample)[1]
+
+
+def close(actual: Any, expected: Any, tolerance: float) -> None:
+    largest = np.abs(expected).max(initial=0.0)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * largest + 1e-14)
+
+
+def bare(loss: al.Loss) -> dict[str, Any]:
+    return dict(vars(loss))
+
+
+# Values and gradients ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.variants
+@every_case
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_value_and_gradient(case: Case, backend: Backend, dtype: str, rng: np.random.Generator) -> None:
+    if dtype not in backend.dtypes():
+        pytest.skip(f"{backend.name} has no {dtype}")
+    if backend.name == "torch-compiled" and dtype in ("float64", "bfloat16"):
+        pytest.skip("compiled in float32 and float16: the graphs of the others are the same")
+    sample = rounded(case.make(rng), dtype)
+    value, grads = run(backend, case.loss, sample, dtype)
+    assert str(value.dtype) == (dtype if dtype in ("float64", "float32") else "float32")
+    assert value.shape == ()
+    # A half-precision loss is computed in float32; only what leaves, the gradient, is rounded.
+    tolerance = TOLERANCE[dtype]
+    wide = case.float32_tolerance / 1e-5
+    close(value, case.reference(sample), 1e-9 if dtype == "float64" else case.float32_tolerance)
+    for g, expected in zip(grads, tape_gradients(case, sample), strict=True):
+        close(g.astype(np.float64), expected, tolerance * (wide if dtype == "float32" else 1))
+
+
+@every_case
+@pytest.mark.backends("numpy")
+def test_gradient_is_that_of_the_reference(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    _, grads = run(backend, case.loss, sample)
+    several = isinstance(sample.logits, tuple)
+
+    def value(logits: Any) -> float:
+        return float(case.reference(replace(sample, logits=logits)))
+
+    expected = numerical_gradient(value, sample.logits)
+    for g, e in zip(grads, expected if several else (expected,), strict=True):
+        close(g, e, 1e-7)
+
+
+@every_case
+def test_reductions(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if isinstance(case.loss, al.MixedLoss):
+        return
+    results = {}
+    for reduction in ("mean", "sum", "none", "parts"):
+        try:
+            varied = case.with_options(reduction=reduction)
+        except ValueError as error:
+            assert reduction == "parts", error
+            continue
+        results[reduction] = run(backend, varied.loss, sample)
+        expected = varied.reference(sample)
+        np.testing.assert_allclose(results[reduction][0], expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(results["none"][0].sum(), results["sum"][0], rtol=1e-9)
+    close(results["none"][1][0], results["sum"][1][0], 1e-9)
+    if "parts" in results:
+        (total, weight), _ = results["parts"]
+        np.testing.assert_allclose(total / weight, results["mean"][0], rtol=1e-12)
+
+
+# What must change nothing -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.variants
+@every_case
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
+def test_ignored_logits_change_nothing(case: Case, backend: Backend, garbage: float, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if sample.ignored is None or not sample.ignored.any():
+        return
+    if backend.name == "torch-compiled" and garbage == garbage:
+        pytest.skip("compiled with NaN: masks are the same for all")
+    first = np.where(sample.ignored, garbage, sample.parts[0])
+    spoilt = replace(sample, logits=(first, *sample.parts[1:]) if isinstance(sample.logits, tuple) else first)
+    value, grads = run(backend, case.loss, sample)
+    value_spoilt, grads_spoilt = run(backend, case.loss, spoilt)
+    np.testing.assert_allclose(value_spoilt, value, rtol=1e-14)
+    for g, e in zip(grads_spoilt, grads, strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-12, atol=1e-16)
+    assert (grads_spoilt[0][sample.ignored] == 0).all()
+
+
+@pytest.mark.variants
+@every_case
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_nothing_valid(case: Case, backend: Backend, reduction: str, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if sample.ignored is None or not sample.ignored.any():
+        return
+    if not isinstance(case.loss, al.MixedLoss):
+        case = case.with_options(reduction=reduction)
+    ignore = 255 if isinstance(case.loss, al.MixedLoss) else case.options["ignore_index"]
+    spoilt = np.full(sample.parts[0].shape, np.nan)
+    sample = replace(
+        sample,
+        target=np.full_like(sample.target, ignore),
+        logits=(spoilt, *sample.parts[1:]) if isinstance(sample.logits, tuple) else spoilt,
+    )
+    value, grads = run(backend, case.loss, sample)
+    assert (value == 0).all()
+    assert all((g == 0).all() for g in grads)
+
+
+@every_case
+def test_inputs_are_not_written_to(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    arrays = [*sample.parts, sample.target, *sample.arrays.values()]
+    before = [a.copy() for a in arrays]
+    for a in arrays:
+        a.flags.writeable = False
+    logits, target, extra = to_backend(backend, sample)
+    backend.value_and_grad(case.loss, logits, target, **extra)
+    after = [*(logits if isinstance(logits, tuple) else (logits,)), target, *extra.values()]
+    for a, b in zip(after, before, strict=True):
+        np.testing.assert_array_equal(backend.numpy(a), b)
+
+
+@every_case
+def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if "axis" not in case.options or isinstance(sample.logits, tuple) or "weight" in str(case.options.get("weight")):
+        return
+    if isinstance(case.loss, al.BCELoss) and np.ndim(case.loss.weight) > 1:
+        return  # weights of the rank of the logits have their layout
+    value, (grad,) = run(backend, case.loss, sample)
+    rank = sample.logits.ndim
+    for axis in {0, 2, -1} - {1}:
+        moved = replace(sample, logits=np.moveaxis(sample.logits, 1, axis))
+        if sample.target.shape == sample.logits.shape:
+            moved = replace(moved, target=np.moveaxis(sample.target, 1, axis))
+        value_moved, (grad_moved,) = run(backend, replace(case.loss, axis=axis), moved)
+        np.testing.assert_allclose(value_moved, value, rtol=1e-13)
+        close(np.moveaxis(grad_moved, axis, 1), grad, 1e-12)
+        assert rank == grad_moved.ndim
+
+
+@every_case
+@pytest.mark.backends("numpy", "torch", "jax")
+def test_pixel_order_changes_nothing(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    if case.make.__name__ in ("label_map", "image"):
+        return  # neighbourhoods matter
+    sample = case.make(rng)
+    order = rng.permutation(sample.parts[0].shape[-1])
+
+    def shuffle(x: np.ndarray) -> np.ndarray:
+        return x[..., order]
+
+    if isinstance(case.loss, al.BCELoss) and np.ndim(case.loss.weight) > 1:
+        return  # weights of entries belong to their places
+    shuffled = Sample(
+        tuple(map(shuffle, sample.logits)) if isinstance(sample.logits, tuple) else shuffle(sample.logits),
+        shuffle(sample.target),
+        {k: shuffle(v) for k, v in sample.arrays.items()},
+    )
+    value, grads = run(backend, case.loss, sample)
+    value_shuffled, grads_shuffled = run(backend, case.loss, shuffled)
+    np.testing.assert_allclose(value_shuffled, value, rtol=1e-12)
+    for g, e in zip(grads_shuffled, grads, strict=True):
+        close(g, shuffle(e), 1e-12)
+
+
+# Shapes and dtypes of the target ----------------------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"], ids=str
+)
+def test_label_dtypes(case: Case, backend: Backend, dtype: str, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if sample.target.dtype.kind == "f" or case.make.__name__ == "entries":
+        return
+    if backend.name == "torch-compiled" and dtype not in ("uint8", "int32"):
+        pytest.skip("compiled with two label dtypes")
+    if dtype == "int8":
+        if "ignore_index" not in case.options or case.options["ignore_index"] != 255:
+            return
+        expected = run(backend, case.loss, sample)
+        sample = replace(sample, target=np.where(sample.target == 255, -1, sample.target))
+        case = case.with_options(ignore_index=-1)
+    else:
+        expected = run(backend, case.loss, sample)
+    value, grads = run(backend, case.loss, replace(sample, target=sample.target.astype(dtype)))
+    assert value == expected[0]
+    np.testing.assert_array_equal(grads[0], expected[1][0])
+
+
+@every_case
+def test_labels_with_a_class_axis(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if sample.target.ndim == sample.parts[0].ndim:
+        return
+    if backend.name == "torch-compiled":
+        pytest.skip("shapes are read before anything is traced")
+    value, grads = run(backend, case.loss, sample)
+    value_with, grads_with = run(backend, case.loss, replace(sample, target=sample.target[:, None]))
+    assert value_with == value
+    np.testing.assert_array_equal(grads_with[0], grads[0])
+
+
+@pytest.mark.variants
+def test_bool_labels(backend: Backend, rng: np.random.Generator) -> None:
+    logits, target = rng.normal(size=(3, 2, 7)), rng.random((3, 7)) < 0.5
+    for loss in (al.CrossEntropyLoss(), al.CrossEntropyLoss(ignore_index=0), al.DiceLoss(), al.BCELoss()):
+        expected = run(backend, loss, Sample(logits, target.astype(np.int64)))
+        value, grads = run(backend, loss, Sample(logits, target))
+        np.testing.assert_allclose(value, expected[0], rtol=1e-14)
+        close(grads[0], expected[1][0], 1e-14)
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("space", [(), (7,), (4, 5), (2, 4, 3), (2, 2, 3, 2)], ids=str)
+def test_any_number_of_dimensions(backend: Backend, space: tuple[int, ...], rng: np.random.Generator) -> None:
+    import cases
+
+    for loss in (al.CrossEntropyLoss((0.3, 1.0, 2.0, 5.0), top_k_percent_pixels=0.5), al.DiceLoss(smooth=1.0), al.BCELoss()):
+        sample = cases.labels(rng, space=space)
+        value, grads = run(backend, loss, sample)
+        np.testing.assert_allclose(value, Case(loss, cases.labels).reference(sample), rtol=1e-9)
+        close(grads[0], tape_gradients(Case(loss, cases.labels), sample)[0], 1e-9)
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("loss", [al.CrossEntropyLoss(label_smoothing=0.1), al.DiceLoss(smooth=1.0), al.BCELoss()], ids=repr)
+def test_unbatched(backend: Backend, loss: al.Loss, rng: np.random.Generator) -> None:
+    logits, target = rng.normal(size=5), np.asarray(3)
+    value, (grad,) = run(backend, loss, Sample(logits, target))
+    batched, (batched_grad,) = run(backend, loss, Sample(logits[None], target[None]))
+    np.testing.assert_allclose(value, batched, rtol=1e-14)
+    np.testing.assert_allclose(grad, batched_grad[0], rtol=1e-12)
+    none, _ = run(backend, replace(loss, reduction="none"), Sample(logits, target))
+    assert none.shape == (() if isinstance(loss, al.CrossEntropyLoss) else (5,))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0), (0, 3)], ids=str)
+def test_empty_inputs_give_zero(backend: Backend, shape: tuple[int, ...]) -> None:
+    if backend.name == "torch-compiled":
+        pytest.skip("torch compiles no empty graph inputs")
+    target = np.zeros((shape[0], *shape[2:]), dtype=np.int64)
+    for loss in (al.CrossEntropyLoss(), al.CrossEntropyLoss(top_k_percent_pixels=0.5), al.DiceLoss(), al.BCELoss()):
+        value, grads = run(backend, loss, Sample(np.zeros(shape), target))
+        assert value == 0
+        assert grads[0].shape == shape
+    for loss in (al.L1Loss(), al.MSELoss()):
+        assert run(backend, loss, Sample(np.zeros(shape), np.zeros(shape)))[0] == 0
+
+
+# Stability ----------------------------------------------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize("size", [0.0, 88.0, 1e4])
+def test_extreme_logits(case: Case, backend: Backend, size: float, rng: np.random.Generator) -> None:
+    if backend.name == "torch-compiled" and size != 1e4:
+        pytest.skip("compiled with the largest")
+    sample = case.make(rng)
+    first = np.sign(sample.parts[0]) * size
+    sample = replace(sample, logits=(first, *sample.parts[1:]) if isinstance(sample.logits, tuple) else first)
+    value, grads = run(backend, case.loss, sample, "float32")
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in grads)
+    close(value, case.reference(rounded(sample, "float32")), case.float32_tolerance)
+
+
+@every_case
+def test_minus_infinity_off_the_target(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if case.make.__name__ not in ("labels", "weighted") or case.options.get("label_smoothing"):
+        return
+    for n, position in itertools.product(range(2), np.ndindex(sample.target.shape[1:])):
+        off = [c for c in range(sample.parts[0].shape[1]) if c != sample.target[n][position]]
+        sample.parts[0][(n, off[0], *position)] = -np.inf
+    value, grads = run(backend, case.loss, sample)
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in grads)
+    np.testing.assert_allclose(value, case.reference(sample), rtol=1e-9)
+
+
+@every_case
+def test_large_offsets_cost_no_digits(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    if case.make.__name__ not in ("labels", "weighted", "soft") or isinstance(case.loss, al.BCELoss):
+        return
+    sample = case.make(rng)
+    sample = replace(sample, logits=np.round(sample.logits * 64) / 64)  # so that adding 4096 is exact in float32
+    shifted = replace(sample, logits=sample.logits + 2.0**12)
+    value, grads = run(backend, case.loss, sample, "float32")
+    value_shifted, grads_shifted = run(backend, case.loss, shifted, "float32")
+    close(value_shifted, value, 1e-6)
+    close(grads_shifted[0], grads[0], 1e-5)
+
+
+def test_half_precision_sums_do_not_overflow(backend: Backend) -> None:
+    if "float16" not in backend.dtypes():
+        pytest.skip(f"{backend.name} has no float16")
+    logits = np.zeros((1, 2, 512, 512), dtype=np.float16)
+    target = np.indices((512, 512)).sum(axis=0)[None] % 2
+    for loss in (al.DiceLoss(), al.CrossEntropyLoss(), al.CrossEntropyLoss(reduction="sum"), al.BCELoss(reduction="sum")):
+        value, _ = run(backend, loss, Sample(logits, target), "float16")
+        expected, _ = run(Backend(), loss, Sample(logits, target), "float64")
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+# Bad input ----------------------------------------------------------------------------------------------------------------
+
+LABEL_CASES = [c for c in CASES if c.make.__name__ in ("labels", "binary", "image", "edged") and c.options.get("ignore_index", 0) != 0]
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("case", LABEL_CASES, ids=str)
+@pytest.mark.parametrize("label", [-1, 4, 254, 256])
+def test_wrong_labels(case: Case, backend: Backend, label: int, rng: np.random.Generator) -> None:
+    if backend.name == "torch-compiled" and label != 4:
+        pytest.skip("compiled with one wrong label")
+    sample = case.make(rng)
+    sample.target[1, -1, -1] = label
+    logits, target, arrays = to_backend(backend, sample)
+    if backend.reads:
+        with pytest.raises(ValueError, match=rf"{'' if isinstance(case.loss, al.MixedLoss) else case.function}.*(label {label} |from)"):
+            case.loss(logits, target, **arrays)
+        return
+    value, grads = backend.value_and_grad(case.loss, logits, target, **arrays)
+    assert np.isnan(backend.numpy(value))
+    first = backend.numpy(grads[0] if isinstance(grads, tuple) else grads)
+    assert np.isnan(first).any()
+
+
+@every_case
+def test_misfits_are_named(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    if backend.name in ("torch-compiled", "jax-jitted"):
+        pytest.skip("raised while tracing, wrapped by the tracer")
+    sample = case.make(rng)
+    name = r"(\w+_loss)" if isinstance(case.loss, al.MixedLoss) else case.function
+    logits, target, arrays = to_backend(backend, sample)
+    wrong_shape = backend.array(sample.target[..., :-1])
+    with pytest.raises(ValueError, match=rf"^{name}: target has shape \([\d, ]+\).*expected .*\(\d"):
+        case.loss(logits, wrong_shape, **arrays)
+    integers = tuple(backend.array(x.astype(np.int64)) for x in sample.parts)
+    with pytest.raises(TypeError, match=rf"^{name}: logits.* has dtype int64, expected a real floating dtype"):
+        case.loss(integers if isinstance(sample.logits, tuple) else integers[0], target, **arrays)
+    with pytest.raises(TypeError, match=rf"^{name}: logits.* is a .*list, expected an array"):
+        case.loss(sample.parts[0].tolist(), target, **arrays)
+    with pytest.raises(TypeError, match=rf"^{name}: target is a .*list, expected an array"):
+        case.loss(logits, sample.target.tolist(), **arrays)
+    masked = np.ma.masked_array(sample.parts[0], mask=False)
+    with pytest.raises(TypeError, match=rf"^{name}: logits.* is a numpy.*MaskedArray, expected an array"):
+        case.loss(masked, target, **arrays)
+    if sample.target.dtype.kind != "f" and case.make.__name__ not in ("binary",):
+        with pytest.raises(TypeError, match=rf"^{name}: target has dtype float64"):
+            case.loss(logits, backend.array(sample.target.astype(np.float64)), **arrays)
+
+
+BAD_OPTIONS = [
+    ("reduction", "average"),
+    ("reduction", None),
+    ("axis", 1.0),
+    ("axis", 9),
+    ("ignore_index", 255.0),
+    ("ignore_index", True),
+    ("weight", [1.0, 2.0]),
+    ("weight", [1.0, 2.0, -1.0, 1.0]),
+    ("weight", [1.0, 2.0, float("nan"), 1.0]),
+    ("weight", "balanced"),
+    ("weight", 2.0),
+    ("label_smoothing", -0.1),
+    ("label_smoothing", 1.5),
+    ("top_k_percent_pixels", 1.5),
+    ("top_k_percent_pixels", "all"),
+    ("smooth", -1),
+    ("smooth", float("inf")),
+    ("pos_weight", [1.0, 2.0]),
+    ("pos_weight", -1.0),
+    ("edge_label", 1),
+]
+
+
+@pytest.mark.parametrize("loss", sorted({type(case.loss) for case in CASES}, key=str), ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize(("option", "value"), BAD_OPTIONS, ids=str)
+def test_bad_options_are_named(loss: type[al.Loss], option: str, value: Any, rng: np.random.Generator) -> None:
+    case = next(c for c in CASES if type(c.loss) is loss)
+    if option not in case.options or (loss, option, value) in (
+        (al.MixedLoss, "reduction", None),
+        (al.BCELoss, "weight", [1.0, 2.0]),  # one for each of two images
+    ):
+        return
+    sample = case.make(rng)
+    function = loss.function
+    for call in (
+        lambda: function(sample.logits, sample.target, **{**case.options, option: value}, **sample.arrays),
+        lambda: replace(case.loss, **{option: value})(sample.logits, sample.target, **sample.arrays),
+    ):
+        with pytest.raises((ValueError, TypeError), match=rf"^{function.__name__}: {option} .*expected"):
+            call()
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.make.__name__ == "labels"], ids=str)
+def test_a_forgotten_default_of_255(case: Case) -> None:
+    logits, target = np.zeros((1, 256, 3)), np.zeros((1, 3), dtype=np.int64)
+    if isinstance(case.loss, al.MixedLoss) or case.options.get("weight") is not None:
+        return
+    if case.options["ignore_index"] == 255:
+        with pytest.raises(ValueError, match="ignore_index is 255 with 256 classes"):
+            case.loss(logits, target)
+        assert case.loss(logits[:, :255], target) > 0
+    assert np.isfinite(case.with_options(ignore_index=None).loss(logits, target))
+
+
+# Objects --------------------------------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_loss_objects_are_plain_data(case: Case) -> None:
+    loss = case.loss
+    twin = eval(repr(loss), vars(al))  # a repr that makes the object again
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss)), twin):
+        assert other == loss
+        assert hash(other) == hash(loss)
+    field = next(iter(vars(loss)))
+    with pytest.raises(AttributeError):
+        setattr(loss, field, 1)
+    assert loss != al.L1Loss(ignore_index=-7)
+
+
+@pytest.mark.backends("numpy", "strict", "torch", "jax", "cupy")
+def test_weights_of_any_library_are_kept_as_numbers(backend: Backend) -> None:
+    weights = np.asarray([0.5, 1.0, 2.0])
+    kept = al.CrossEntropyLoss(backend.array(weights) if backend.name != "strict" else weights)
+    assert kept == al.CrossEntropyLoss([0.5, 1.0, 2.0]) == al.CrossEntropyLoss((0.5, 1, 2))
+    assert all(type(w) is float for w in kept.weight)
+
+
+@pytest.mark.variants
+def test_weights_may_be_arrays_in_a_call(backend: Backend, rng: np.random.Generator) -> None:
+    import cases
+
+    sample = cases.labels(rng)
+    weights = np.asarray(cases.W4)
+    logits, target, _ = to_backend(backend, sample)
+
+    def loss(logits: Any, target: Any, weight: Any) -> Any:
+        return al.cross_entropy_loss(logits, target, weight=weight)
+
+    value = backend.value(loss, logits, target, weight=backend.array(weights))
+    np.testing.assert_allclose(backend.numpy(value), al.CrossEntropyLoss(weights)(sample.logits, sample.target), rtol=1e-12)
+
+
+def test_every_loss_has_a_case_and_a_function() -> None:
+    classes = [x for x in vars(al).values() if isinstance(x, type) and issubclass(x, al.Loss) and x is not al.Loss]
+    assert {type(case.loss) for case in CASES} == set(classes)
+    for loss in classes:
+        name = "".join("_" + a.lower() if a.isupper() and not b.isupper() else a.lower() for a, b in zip(loss.__name__, "x" + loss.__name__, strict=False)).strip("_")
+        assert loss.function is getattr(al, loss.function.__name__)
+        assert loss.function.__name__.replace("_", "") == name.replace("_", "")
