@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from arrayloss import __version__
 from arrayloss._cli import UserError
@@ -67,8 +67,8 @@ _positive.__name__ = "positive integer"
 def _parser() -> argparse.ArgumentParser:
     from arrayloss._cli.libraries import NAMES
 
-    style = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = _Parser(prog="arrayloss", usage=_USAGE, description=_ABOUT, epilog=_EXAMPLES, **style)  # type: ignore[arg-type]
+    style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = _Parser(prog="arrayloss", usage=_USAGE, description=_ABOUT, epilog=_EXAMPLES, **style)
     parser.add_argument("--version", action="version", version=f"arrayloss {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, title="commands", prog="arrayloss")
 
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = command("demo", "train on every library that is installed (the default)", _DEMO, _DEMO_EXAMPLE)
     demo.add_argument("--plot", metavar="FILE.png", help="draw loss curves, a scene and each loss's gradient to a file")
     demo.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    demo.add_argument("--steps", metavar="N", type=_positive, default=400, help="training steps (default: %(default)s)")
+    demo.add_argument("--steps", metavar="N", type=_positive, default=500, help="training steps (default: %(default)s)")
 
     evaluate = command("evaluate", "compute a loss from .npy files", _EVALUATE, _EVALUATE_EXAMPLE)
     evaluate.add_argument("--loss", metavar="NAME", required=True, help="DiceLoss, dice_loss or dice; in any case")

@@ -102,6 +102,16 @@ def common_library(function: str, arrays: dict[str, Any]) -> Library:
     return library_of(arrays[first])
 
 
+_NAMES: dict[Any, str] = {}
+
+
 def dtype_name(x: Any) -> str:
     """Return the plain name of an array's dtype, `"float32"` for `torch.float32`."""
-    return str(x.dtype).rpartition(".")[2]
+    dtype = x.dtype
+    if not hasattr(dtype, "kind"):
+        return str(dtype).rpartition(".")[2]
+    # The dtypes of NumPy, CuPy and JAX are NumPy's, which spell their names slowly.
+    name = _NAMES.get(dtype)
+    if name is None:
+        name = _NAMES[dtype] = str(dtype)
+    return name

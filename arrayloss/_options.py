@@ -31,7 +31,8 @@ def _number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = 
         expected = f"a number in {'(' if open_low else '['}{low:g}, {high:g}]"
 
     def check_number(function: str, option: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, Real):
+        # The plain types come first: asking the abstract ones costs more than the rest of the check.
+        if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
             raise _fail(function, option, value, expected, TypeError)
         number = float(value)
         if not (low <= number <= high and math.isfinite(number)) or (open_low and number == low):
@@ -45,7 +46,7 @@ def _integer(low: int | None = None) -> Check:
     expected = "an integer" if low is None else f"an integer of at least {low}"
 
     def check_integer(function: str, option: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, Integral):
+        if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Integral)):
             raise _fail(function, option, value, expected, TypeError)
         if low is not None and value < low:
             raise _fail(function, option, value, expected)

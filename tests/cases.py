@@ -70,9 +70,9 @@ def multilabel(rng: Generator) -> Sample:
 
 def label_map(rng: Generator) -> Sample:
     """One score against the edges of a label map of squares."""
-    target = np.kron(rng.integers(0, 3, size=(2, 3, 3)), np.ones((1, 3, 3), dtype=np.int64))
+    target = np.kron(rng.integers(0, 3, size=(2, 2, 2)), np.ones((1, 8, 8), dtype=np.int64))
     target[rng.random(target.shape) < 0.1] = 255
-    return Sample(rng.normal(size=(2, 1, 9, 9)), target, ignored=(target == 255)[:, None])
+    return Sample(rng.normal(size=(2, 1, 16, 16)), target, ignored=(target == 255)[:, None])
 
 
 def entries(rng: Generator) -> Sample:

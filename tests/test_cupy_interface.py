@@ -376,7 +376,7 @@ def test_reads_by_the_host_are_caught(interface: Any, stand_in: Any, read: Calla
         np.exp(np.asarray(stand_in.array(np.ones(1))))
 
 
-# The same of any library: nothing is read, nothing is made on another device ---------------------------------------------
+# Of any library: nothing is read, nothing is made on another device ---------------------------------------------------
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ def run(args: argparse.Namespace) -> None:
     """Print what is known of each array library."""
     found = [find(name) for name in NAMES]
     if args.json:
-        backends = {f.name: {k: v for k, v in asdict(f).items() if k != "name"} | {"runs": bool(f.devices)} for f in found}
+        backends = {
+            f.name: {k: v for k, v in asdict(f).items() if k != "name"} | {"runs": bool(f.devices)} for f in found
+        }
         print(json.dumps({"arrayloss": arrayloss.__version__, "backends": backends}, indent=2))
         return
     print(f"arrayloss {arrayloss.__version__}\n")

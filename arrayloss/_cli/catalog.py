@@ -31,9 +31,17 @@ def required_options(loss: type[Loss]) -> list[str]:
 
 
 def call_arrays(loss: type[Loss]) -> list[str]:
-    """Return the names of what a call takes beside logits and target, such as `pixel_weight`."""
+    """Return the names of the arrays a call takes beside logits and target, such as `pixel_weight`."""
     parameters = list(inspect.signature(loss.function).parameters)
-    return [name for name in parameters[2:] if name not in options_of(loss)]
+    # A random generator is passed with a call, too, but is no array.
+    return [name for name in parameters[2:] if name not in options_of(loss) and name != "rng"]
+
+
+def brief(loss: Any) -> str:
+    """Return a loss as code that makes it, without options at their defaults."""
+    fields = options_of(type(loss)).values()
+    given = [f"{f.name}={getattr(loss, f.name)!r}" for f in fields if getattr(loss, f.name) != f.default]
+    return f"{type(loss).__name__}({', '.join(given)})"
 
 
 def _key(name: str) -> str:
@@ -47,8 +55,8 @@ def find_loss(name: str) -> type[Loss]:
     if _key(name) in known:
         return known[_key(name)]
     close = difflib.get_close_matches(_key(name), known, n=1)
-    hint = f", did you mean {known[close[0]].__name__}?" if close else ";"
-    raise UserError(f"no loss {name!r}{hint} The losses are: {', '.join(loss.__name__ for loss in known.values())}")
+    hint = f", did you mean {known[close[0]].__name__}?" if close else ""
+    raise UserError(f"no loss {name!r}{hint} (the losses: {', '.join(loss.__name__ for loss in known.values())})")
 
 
 def make_loss(loss: type[Loss], texts: Sequence[str]) -> Loss:
@@ -69,7 +77,7 @@ def make_loss(loss: type[Loss], texts: Sequence[str]) -> Loss:
 
 def split_pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:
     """Return `name=value` texts as pairs, each name once."""
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
@@ -99,8 +107,8 @@ def _losses(value: Any) -> Any:
 def _unknown_option(loss: type[Loss], name: str) -> str:
     options = options_of(loss)
     close = difflib.get_close_matches(name, options, n=1)
-    hint = f", did you mean {close[0]}?" if close else ";"
+    hint = f", did you mean {close[0]}?" if close else ""
     listed = ", ".join(n if field.default is MISSING else f"{n}={field.default!r}" for n, field in options.items())
     arrays = call_arrays(loss)
-    more = f" (and with --array: {', '.join(arrays)})" if arrays else ""
-    return f"{loss.__name__} has no option {name!r}{hint} Its options are: {listed}{more}"
+    more = f"; with --array: {', '.join(arrays)}" if arrays else ""
+    return f"{loss.__name__} has no option {name!r}{hint} (its options: {listed}{more})"

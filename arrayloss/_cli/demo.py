@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import arrayloss
+from arrayloss._cli.catalog import brief, loss_classes
 from arrayloss._cli.libraries import Backend, open_all
 from arrayloss._cli.model import initial_weights
 from arrayloss._cli.scenes import CLASSES, DIGITS_PER_SCENE, IGNORED, SIZE, Scenes, digit_scenes, pixel_accuracy
@@ -30,8 +31,8 @@ def run(args: argparse.Namespace) -> None:
 
         plot.check(args.plot)
     training, held_out = digit_scenes()
-    with _one_blas_thread():
-        backends = open_all()
+    backends, missing = open_all()
+    with _one_blas_thread():  # of libraries that are loaded, hence not before the line above
         report = _Report(quiet=args.json)
         start = initial_weights(HIDDEN, len(CLASSES))
         batches = _batches(len(training.pictures), args.steps)
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
             )
             runs.append(one)
 
+        report.missing(missing)
         report.heading(backends)
         scores = predict(runs[0], held_out.pictures[:_COMPARED])
         maps = []
@@ -108,6 +110,7 @@ class _Report:
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
+        self.width = max(len(loss.__name__) for loss in loss_classes())
         self.data: dict[str, Any] = {"arrayloss": arrayloss.__version__, "libraries": [], "losses": []}
 
     def say(self, text: str) -> None:
@@ -132,7 +135,7 @@ class _Report:
             f"faint ink ignored (label {IGNORED})\n"
             f"Model   per pixel: its neighbourhood -> {HIDDEN} hidden units -> {len(CLASSES)} classes; "
             f"{steps} steps of Adam with {BATCH} scenes each\n"
-            f"Loss    {LOSS.losses[0]!r}\n        + {LOSS.losses[1]!r}\n"
+            f"Loss    {' + '.join(brief(loss) for loss in LOSS.losses)}\n"
             f"Before  pixel accuracy {untrained[0]:.3f} ({background:.3f} if all is called background), "
             f"mean IoU {untrained[1]:.3f}\n\n"
             "                               loss    loss      pixel      mean             largest difference*\n"
@@ -173,14 +176,22 @@ class _Report:
             )
         )
 
+    def missing(self, missing: dict[str, str]) -> None:
+        self.data["not_run"] = missing
+        self.say(
+            "* from NumPy in float64 at the same weights, as a share of the largest entry. "
+            "Times include compiling; NumPy and torch\n  run on one thread."
+        )
+        for reason in missing.values():
+            self.say(f"Not run: {reason}")
+
     def heading(self, backends: list[Backend]) -> None:
-        names = "".join(f"  {b.name:^19}" for b in backends)
+        names = "".join(f"  {b.name:^19}" for b in backends).rstrip()
         pairs = "".join(f"  {'value':>9} {'gradient':>9}" for _ in backends)
         self.say(
-            "* from NumPy in float64 at the same weights, as a share of the largest entry\n\n"
-            f"Every loss of arrayloss on the trained scores of {_COMPARED} held-out scenes, "
+            f"\nEvery loss of arrayloss on the trained scores of {_COMPARED} held-out scenes, "
             "and each library's largest difference*\n"
-            f"{'':<34}{names}\n{'loss':<24}{'value':>10}{pairs}"
+            f"{'':<{self.width + 10}}{names}\n{'loss':<{self.width}}{'value':>10}{pairs}"
         )
 
     def loss(self, trial: Trial, value: float, apart: dict[str, tuple[float, float]]) -> None:
@@ -188,4 +199,4 @@ class _Report:
         pairs = {b: {"value_difference": v, "gradient_difference": g} for b, (v, g) in apart.items()}
         self.data["losses"].append({"name": name, "loss": repr(trial.loss), "value": value, "libraries": pairs})
         cells = "".join(f"  {v:>9.1e} {g:>9.1e}" for v, g in apart.values())
-        self.say(f"{name:<24}{value:>10.5f}{cells}")
+        self.say(f"{name:<{self.width}}{value:>10.5f}{cells}")

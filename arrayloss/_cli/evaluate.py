@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> None:
                 backend.asarray(target),
                 **{name: backend.asarray(x) for name, x in arrays.items()},
             )
-        except (TypeError, ValueError, OverflowError, MemoryError) as error:
+        except (TypeError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
+            # Of the loss, and of libraries that cannot hold such an array, or not so large a one.
             raise UserError(one_line(error)) from error
         value, gradients = result if args.grad else (result, ())
         parts = [backend.to_numpy(part) for part in (value if isinstance(value, tuple) else (value,))]
@@ -61,8 +62,7 @@ def _call_arrays(loss: arrayloss.Loss, texts: list[str]) -> dict[str, Any]:
     arrays = {}
     for name, path in split_pairs(texts, "--array"):
         if name not in taken:
-            expected = f"expected one of: {', '.join(taken)}" if taken else "and it takes none"
-            raise UserError(f"{type(loss).__name__} takes no array {name!r}, {expected}")
+            raise UserError(f"{type(loss).__name__} takes no array {name!r}, expected {' or '.join(taken) or 'none'}")
         arrays[name] = read_array(path, f"--array {name}")
     return arrays
 

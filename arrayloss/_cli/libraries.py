@@ -127,15 +127,15 @@ def open_backend(name: str) -> Backend:
             return Backend(name, version, device, np.asarray, np.asarray)
 
 
-def open_all() -> list[Backend]:
-    """Return every library that can compute here, NumPy first."""
-    backends = []
+def open_all() -> tuple[list[Backend], dict[str, str]]:
+    """Return every library that can compute here, NumPy first, and of the others by name why they cannot."""
+    backends, missing = [], {}
     for name in NAMES:
         try:
             backends.append(open_backend(name))
-        except UserError:
-            continue
-    return backends
+        except UserError as error:
+            missing[name] = str(error)
+    return backends, missing
 
 
 @contextmanager
@@ -146,9 +146,10 @@ def wide_dtypes(name: str) -> Iterator[None]:
         return
     import jax
 
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
+    config: Any = jax.config
+    before = config.jax_enable_x64
+    config.update("jax_enable_x64", True)
     try:
         yield
     finally:
-        jax.config.update("jax_enable_x64", before)
+        config.update("jax_enable_x64", before)

@@ -12,13 +12,13 @@ Array = Any
 #: Into the hidden units (H, F) and their offsets (H, 1), out of them to the classes (C, H) and (C, 1).
 Weights = tuple[Array, Array, Array, Array]
 
-_REACH = 7
-#: A pixel is judged by the 9 x 9 pixels around it and, up to 15 x 15, by every second one.
+_REACH = 6
+#: A pixel is judged by the 9 x 9 pixels around it and, up to 13 x 13, by every second one.
 _OFFSETS = tuple(
     (down, right)
     for down in range(-_REACH, _REACH + 1)
     for right in range(-_REACH, _REACH + 1)
-    if max(abs(down), abs(right)) <= 4 or (down % 2 == 1 and right % 2 == 1)
+    if max(abs(down), abs(right)) <= 4 or (down % 2 == 0 and right % 2 == 0)
 )
 
 
@@ -30,9 +30,8 @@ def initial_weights(hidden: int, classes: int, seed: int = 1) -> Weights:
     features = len(_OFFSETS)
     into = random.normal(scale=(2.0 / features) ** 0.5, size=(hidden, features))
     out = random.normal(scale=(1.0 / hidden) ** 0.5, size=(classes, hidden))
-    zeros = np.zeros((hidden, 1)), np.zeros((classes, 1))
-    into, offset, out, base = (w.astype(np.float32) for w in (into, zeros[0], out, zeros[1]))
-    return into, offset, out, base
+    single = np.float32
+    return into.astype(single), np.zeros((hidden, 1), single), out.astype(single), np.zeros((classes, 1), single)
 
 
 def neighbourhoods(pictures: Array) -> Array:

@@ -13,9 +13,21 @@ from arrayloss._cli.scenes import CLASSES, IGNORED
 
 Array = Any
 
-_COLOURS = ("#1b1b1b", "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#e8e4df")
+_COLOURS = (
+    "#1b1b1b",
+    "#4e79a7",
+    "#f28e2b",
+    "#e15759",
+    "#76b7b2",
+    "#59a14f",
+    "#edc948",
+    "#b07aa1",
+    "#ff9da7",
+    "#9c755f",
+    "#e8e4df",
+)
 _IGNORED = "#555555"
-_PER_ROW = 7
+_MOST_PER_ROW = 7
 
 
 def check(path: str) -> None:
@@ -44,12 +56,16 @@ def draw(
     """Draw loss curves by library, one scene, and gradients `(C, H, W)` by loss."""
     from matplotlib.figure import Figure
 
-    rows = math.ceil(len(gradients) / _PER_ROW)
+    rows = math.ceil(len(gradients) / _MOST_PER_ROW)
+    columns = math.ceil(len(gradients) / rows)
     figure = Figure(figsize=(16, 4.6 + 2.55 * rows), layout="constrained", dpi=100)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[4.6, 2.55 * rows], hspace=0.03)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[4.6, 2.55 * rows], hspace=0.03)
+    top, bottom = halves
     axes = top.subplots(1, 4, width_ratios=[1.45, 1, 1, 1])
     _curves(axes[0], curves)
-    for ax, title, image in zip(axes[1:], ("held-out scene", "target", "prediction"), (picture, labels, predicted), strict=True):
+    for ax, title, image in zip(
+        axes[1:], ("held-out scene", "target", "prediction"), (picture, labels, predicted), strict=True
+    ):
         ax.set_title(title)
         _no_ticks(ax)
         if image is picture:
@@ -57,8 +73,8 @@ def draw(
         else:
             ax.imshow(_coloured(image), interpolation="nearest")
     _legend(top)
-    bottom.suptitle("Gradient of each loss on this scene: norm over the classes, black 0, white the largest", fontsize="medium")
-    grid = bottom.subplots(rows, _PER_ROW, squeeze=False)
+    bottom.suptitle("Gradient of each loss on this scene: norm over the classes, black is 0", fontsize="medium")
+    grid = bottom.subplots(rows, columns, squeeze=False)
     for ax in grid.flat:
         ax.set_axis_off()
     for ax, (name, gradient) in zip(grid.flat, gradients, strict=False):
@@ -77,7 +93,7 @@ def _curves(ax: Any, curves: Sequence[tuple[str, Sequence[float]]]) -> None:
         ax.plot(range(1, len(curve) + 1), curve, linewidth=1.0 + 2.5 * (len(curves) - 1 - i), label=name)
     ax.set(title="training loss", xlabel="step", ylabel="loss", ylim=(0.0, None))
     ax.grid(alpha=0.3)
-    ax.legend(title="the curves coincide" if len(curves) > 1 else None)
+    ax.legend(title="drawn on one another" if len(curves) > 1 else None)
 
 
 def _coloured(labels: Array) -> Array:

@@ -22,8 +22,8 @@ Progress = Callable[[int, float], None]
 
 LOSS = arrayloss.MixedLoss([arrayloss.CrossEntropyLoss(), arrayloss.DiceLoss(smooth=1.0)], [1.0, 1.0])
 HIDDEN = 96
-RATE = 0.02
-BATCH = 4
+RATE = 0.015
+BATCH = 2
 
 
 @dataclass
@@ -74,7 +74,9 @@ def train(
     for number, batch in enumerate(batches):
         if number in recorded:
             checkpoints.append(_checkpoint(backend, weights, scenes, batch))
-        value, _, gradients = step(tuple(weights), backend.asarray(pictures[batch]), backend.asarray(scenes.labels[batch]))
+        value, _, gradients = step(
+            tuple(weights), backend.asarray(pictures[batch]), backend.asarray(scenes.labels[batch])
+        )
         rate = RATE * (1.0 - number / len(batches))
         for i, gradient in enumerate(gradients):
             weights[i], moments[i] = update(weights[i], gradient, moments[i], number + 1, rate)
@@ -103,9 +105,7 @@ def _outcome(backend: Backend, weights: Weights, scenes: Scenes, batch: Array, d
 
 def disagreement(backend: Backend, scenes: Scenes, checkpoints: Sequence[Checkpoint]) -> tuple[float, float]:
     """Return the largest relative difference of values and of gradients from the reference, at its weights."""
-    found = [
-        differences(_outcome(backend, c.weights, scenes, c.batch, "float32"), c.outcome) for c in checkpoints
-    ]
+    found = [differences(_outcome(backend, c.weights, scenes, c.batch, "float32"), c.outcome) for c in checkpoints]
     return max(value for value, _ in found), max(gradient for _, gradient in found)
 
 

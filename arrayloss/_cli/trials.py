@@ -72,8 +72,13 @@ def _forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
     yield scores, labels
     edge = arrayloss.label_edges(labels, radius=1.0, ignore_index=IGNORED) == 1
     yield (scores, edge[:, None].astype(scores.dtype)), labels
+    # Losses that compare entry by entry: probabilities with what they should be.
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     one_hot = (labels[:, None] == np.arange(len(CLASSES))[:, None, None]).astype(scores.dtype)
-    yield scores, np.where(labels[:, None] == IGNORED, scores.dtype.type(IGNORED), one_hot)
+    yield (
+        odds / odds.sum(axis=1, keepdims=True),
+        np.where(labels[:, None] == IGNORED, scores.dtype.type(IGNORED), one_hot),
+    )
     # Background against the likeliest digit.
     yield np.stack([scores[:, 0], scores[:, 1:].max(axis=1)], axis=1), np.where(labels == IGNORED, labels, labels > 0)
 

@@ -52,15 +52,21 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
     return per_class[labels]
 
 
+def _sum_by_product(x: Array) -> Array:
+    flat = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
+    total = jnp.einsum("ncp,c->np", flat, jnp.ones((x.shape[1],), dtype=x.dtype), precision="highest")
+    return total.reshape((x.shape[0], *x.shape[2:]))
+
+
+def _sum_plainly(x: Array) -> Array:
+    return jnp.sum(x, axis=1)
+
+
 def _sum_classes(x: Array) -> Array:
-    """Sum over axis 1 as a product with ones: on the CPU it is not recomputed inside whatever uses it."""
-
-    def on_cpu(x: Array) -> Array:
-        flat = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
-        ones = jnp.ones((x.shape[1],), dtype=x.dtype)
-        return jnp.einsum("ncp,c->np", flat, ones, precision="highest").reshape((x.shape[0], *x.shape[2:]))
-
-    return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.sum(x, axis=1))
+    """Sum over axis 1; on the CPU as a product with ones, which is not recomputed inside whatever uses it."""
+    if x.size == 0:
+        return _sum_plainly(x)
+    return jax.lax.platform_dependent(x, cpu=_sum_by_product, default=_sum_plainly)
 
 
 def _top_and_total(z: Array) -> tuple[Array, Array]:
@@ -87,30 +93,10 @@ def _at_label(z: Array, labels: Array) -> Array:
 
 
 @jax.custom_jvp
-def _label_nll(z: Array, labels: Array, valid: Array | None) -> Array:
-    top, total = _top_and_total(z)
-    return where_or(jnp, valid, jnp.log(total) - (_at_label(z, labels) - top), 0)
-
-
-@_label_nll.defjvp
-def _label_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    z, labels, valid = primals
-    z = where_valid(jnp, valid, z)
-    top, total = _held_top_and_total(z)
-    hit = one_hot(jnp, labels, z.shape[1]).astype(z.dtype)
-    q = where_valid(jnp, valid, jnp.exp(z - top[:, None]) / total[:, None] - hit)
-    return where_or(jnp, valid, jnp.log(total) - (_at_label(z, labels) - top), 0), jnp.sum(q * tangents[0], axis=1)
-
-
-def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
-    return _label_nll(z, labels, valid)
-
-
-@jax.custom_jvp
 def _softmax(z: Array, valid: Array | None) -> Array:
-    z = where_valid(jnp, valid, z)
     top, total = _held_top_and_total(z)
-    return where_valid(jnp, valid, jnp.exp(z - top[:, None]) / total[:, None])
+    # The mask lies on the result alone: no derivative passes through what it hides, and the logits are read as they are.
+    return where_valid(jnp, valid, jnp.exp(z - top[:, None]) * (1 / total)[:, None])
 
 
 @_softmax.defjvp
@@ -119,14 +105,46 @@ def _softmax_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tup
     return p, p * (tangents[0] - jnp.sum(p * tangents[0], axis=1, keepdims=True))
 
 
+@jax.custom_jvp
+def _label_nll(z: Array, labels: Array, valid: Array | None) -> Array:
+    top, total = _top_and_total(z)
+    return where_or(jnp, valid, jnp.log(total) - (_at_label(z, labels) - top), 0)
+
+
+@_label_nll.defjvp
+def _label_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, labels, valid = primals
+    top, total = _held_top_and_total(z)
+    hit = one_hot(jnp, labels, z.shape[1])
+    if valid is not None:
+        hit = hit & valid[:, None]
+    q = _softmax(z, valid) - hit.astype(z.dtype)
+    return where_or(jnp, valid, jnp.log(total) - (_at_label(z, labels) - top), 0), jnp.sum(q * tangents[0], axis=1)
+
+
+_jitted_label_nll = jax.jit(_label_nll)
+
+
+def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
+    return _jitted_label_nll(z, labels, valid)
+
+
+_jitted_softmax = jax.jit(_softmax)
+
+
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
-    return _softmax(z, valid)
+    return _jitted_softmax(z, valid)
+
+
+@jax.jit
+def _log_softmax(z: Array, valid: Array | None) -> Array:
+    z = where_valid(jnp, valid, z)
+    top, total = _held_top_and_total(z)
+    return where_valid(jnp, valid, z - top[:, None] - jnp.log(total)[:, None])
 
 
 def log_softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
-    z = where_valid(xp, valid, z)
-    top, total = _held_top_and_total(z)
-    return where_valid(xp, valid, z - top[:, None] - jnp.log(total)[:, None])
+    return _log_softmax(z, valid)
 
 
 @jax.custom_jvp
@@ -139,8 +157,11 @@ def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array,
     return _softplus(*primals), jax.nn.sigmoid(primals[0]) * tangents[0]
 
 
+_jitted_softplus = jax.jit(_softplus)
+
+
 def softplus(xp: Namespace, x: Array) -> Array:
-    return _softplus(x)
+    return _jitted_softplus(x)
 
 
 def kth_largest(xp: Namespace, values: Array, k: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import array_api_compat.numpy
@@ -15,8 +15,8 @@ from arrayloss._kernels.generic import Array, Namespace, Rule
 from arrayloss._namespace import Library
 
 LIBRARY = Library("numpy", array_api_compat.numpy, sys.modules[__name__])
-#: Positions per block: with 19 classes in float32 a block is 600 kB, within the second-level cache.
-_BLOCK = 8192
+#: Positions per block: with 19 classes in float32 a block is 300 kB, within the second-level cache.
+_BLOCK = 4096
 
 
 def host_range(x: Array) -> tuple[float, float] | None:
@@ -28,7 +28,8 @@ def label_dtype(xp: Namespace, dtype: str) -> Any:
 
 
 def as_array(x: Array) -> Array:
-    return np.asarray(x)
+    # A gradient that is the same everywhere comes as a read-only view of one number.
+    return np.require(x, requirements="W")
 
 
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
@@ -40,13 +41,24 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
 
 
 def _planes(x: Array) -> Array:
-    """Return `(N, C, *S)` as `(N, C, positions)`, without a copy where the layout allows."""
-    return x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
+    """Return `(N, C, *S)` as `(planes, C, positions)`: one plane an image, or one for all where that fits a block."""
+    images, classes, positions = *x.shape[:2], math.prod(x.shape[2:])
+    x = x.reshape((images, classes, positions))
+    if images > 1 and images * positions <= _BLOCK:
+        return x.transpose((1, 0, 2)).reshape((1, classes, images * positions))
+    return x
 
 
-def _rows(x: Array) -> Array:
-    """Return `(N, *S)` as `(N, positions)`."""
-    return x.reshape((x.shape[0], math.prod(x.shape[1:])))
+def _rows(x: Array, planes: Array) -> Array:
+    """Return `(N, *S)` as `(planes, positions)`, in the order of the positions of `_planes`."""
+    return x.reshape((planes.shape[0], planes.shape[2]))
+
+
+def _from_planes(planes: Array, shape: tuple[int, ...]) -> Array:
+    """Undo `_planes` for an array of the given shape."""
+    if planes.shape[0] != shape[0]:
+        planes = planes.reshape((shape[1], shape[0], -1)).transpose((1, 0, 2))
+    return planes.reshape(shape)
 
 
 def _blocks(images: int, positions: int) -> Iterator[tuple[int, slice]]:
@@ -60,46 +72,49 @@ def _quiet() -> np.errstate:
     return np.errstate(invalid="ignore", over="ignore", divide="ignore")
 
 
-def label_nll_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
-    zs, ys = _planes(z), _rows(labels)
-    images, classes, positions = zs.shape
-    nll, tops, totals = np.empty((3, images, positions), dtype=z.dtype)
+def _label_nll(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> tuple[Array, Callable[[Array], Array]]:
+    """Return the losses and the rule, which works in place on the exponentials and can be used once, given `keep`."""
+    zs = _planes(z)
+    ys = _rows(labels, zs)
+    planes, classes, positions = zs.shape
+    nll, totals = np.empty((2, planes, positions), dtype=z.dtype)
+    # Kept exponentials become the gradient: the logits are read once and one array of their size is written.
+    kept = np.empty((planes if keep else 0, classes, positions), dtype=z.dtype)
+    work = np.empty((0 if keep else classes, min(_BLOCK, positions)), dtype=z.dtype)
     index = np.arange(min(_BLOCK, positions))
     with _quiet():
-        work = np.empty((classes, index.size), dtype=z.dtype)
-        for n, at in _blocks(images, positions):
+        for n, at in _blocks(planes, positions):
             block, y = zs[n, :, at], ys[n, at]
-            e = work[:, : y.size]
-            top, total, loss = tops[n, at], totals[n, at], nll[n, at]
-            np.max(block, axis=0, out=top)
-            np.subtract(block, top, out=e)
+            e = kept[n, :, at] if keep else work[:, : y.size]
+            np.subtract(block, np.maximum.reduce(block, axis=0), out=e)
+            at_label = e[y, index[: y.size]]
             np.exp(e, out=e)
-            np.sum(e, axis=0, out=total)
-            np.subtract(block[y, index[: y.size]], top, out=loss)
-            np.subtract(np.log(total), loss, out=loss)
-    ms = None if valid is None else _rows(valid)
+            total = np.add.reduce(e, axis=0, out=totals[n, at])
+            np.subtract(np.log(total), at_label, out=nll[n, at])
+    ms = None if valid is None else _rows(valid, zs)
     if ms is not None:
         nll[~ms] = 0.0
 
     def vjp(g: Array) -> Array:
-        gs = _rows(np.broadcast_to(g, labels.shape))
-        out = np.empty(zs.shape, dtype=z.dtype)
+        gs = _rows(np.broadcast_to(g, labels.shape), zs)
         with _quiet():
-            for n, at in _blocks(images, positions):
-                y, q, g_at = ys[n, at], out[n, :, at], gs[n, at]
-                np.subtract(zs[n, :, at], tops[n, at], out=q)
-                np.exp(q, out=q)
+            for n, at in _blocks(planes, positions):
+                y, q, g_at = ys[n, at], kept[n, :, at], gs[n, at]
                 q *= g_at / totals[n, at]
                 q[y, index[: y.size]] -= g_at
                 if ms is not None:
                     q[:, ~ms[n, at]] = 0.0
-        return out.reshape(z.shape)
+        return _from_planes(kept, z.shape)
 
     return nll.reshape(labels.shape), vjp
 
 
+def label_nll_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
+    return _label_nll(z, labels, valid, keep=True)
+
+
 def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
-    return label_nll_rule(xp, z, labels, valid)[0]
+    return _label_nll(z, labels, valid, keep=False)[0]
 
 
 def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
@@ -109,11 +124,11 @@ def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
     with _quiet():
         for n, at in _blocks(images, positions):
             block, e = zs[n, :, at], p[n, :, at]
-            np.subtract(block, block.max(axis=0), out=e)
+            np.subtract(block, np.maximum.reduce(block, axis=0), out=e)
             np.exp(e, out=e)
             e /= np.add.reduce(e, axis=0)
     if valid is not None:
-        p.transpose((0, 2, 1))[~_rows(valid)] = 0.0
+        p.transpose((0, 2, 1))[~_rows(valid, zs)] = 0.0
 
     def vjp(g: Array) -> Array:
         gs = _planes(np.broadcast_to(g, z.shape))
@@ -123,9 +138,9 @@ def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
             np.multiply(block, p[n, :, at], out=q)
             np.subtract(block, np.add.reduce(q, axis=0), out=q)
             q *= p[n, :, at]
-        return out.reshape(z.shape)
+        return _from_planes(out, z.shape)
 
-    return p.reshape(z.shape), vjp
+    return _from_planes(p, z.shape), vjp
 
 
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
@@ -133,8 +148,10 @@ def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
 
 
 def label_sums_rule(xp: Namespace, p: Array, labels: Array) -> Rule:
-    classes, ps, ys = p.shape[1], _planes(p), _rows(labels)
-    sums = np.empty(ps.shape[:2], dtype=p.dtype)
+    images, classes = p.shape[:2]
+    positions = math.prod(p.shape[2:])
+    ps, ys = p.reshape((images, classes, positions)), labels.reshape((images, positions))
+    sums = np.empty((images, classes), dtype=p.dtype)
     for n, y in enumerate(ys):
         hit = np.take_along_axis(ps[n], y[None], axis=0)[0]
         sums[n] = np.bincount(y, weights=hit, minlength=classes)
@@ -153,10 +170,10 @@ def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
 
 
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
-    ys = _rows(labels)
-    ms = None if valid is None else valid.reshape(ys.shape)
-    counts = [np.bincount(y if ms is None else y[ms[n]], minlength=classes) for n, y in enumerate(ys)]
-    return np.asarray(counts, dtype=dtype).reshape((-1, classes))
+    counts = np.empty((labels.shape[0], classes), dtype=dtype)
+    for n, y in enumerate(labels):
+        counts[n] = np.bincount(y.ravel() if valid is None else y[valid[n]], minlength=classes)
+    return counts
 
 
 def kth_largest(xp: Namespace, values: Array, k: int) -> Array:

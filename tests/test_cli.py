@@ -1,0 +1,597 @@
+"""The command line, as a user runs it: in processes of its own, and within this one where that shows the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import arrayloss as al
+from arrayloss.__main__ import main
+from arrayloss._cli import demo, model, scenes, training
+from arrayloss._cli.libraries import NAMES, open_backend
+from arrayloss._loss import Loss
+
+LOSSES = {name: x for name in al.__all__ if isinstance(x := getattr(al, name), type) and issubclass(x, Loss)}
+del LOSSES["Loss"]
+#: The libraries that compute here beside NumPy; CuPy needs a GPU, which the demo finds or not.
+INSTALLED = ["numpy", *(name for name in ("torch", "jax") if importlib.util.find_spec(name))]
+
+
+def stub(folder: Path, name: str, code: str) -> None:
+    (folder / f"{name}.py").write_text(code)
+
+
+@pytest.fixture
+def hidden(tmp_path):
+    """Return a function that makes a folder which, first on the path, hides libraries."""
+
+    def hide(*names: str) -> Path:
+        folder = tmp_path / "hidden"
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            stub(folder, name, f"raise ModuleNotFoundError('No module named {name}', name='{name}')\n")
+        return folder
+
+    return hide
+
+
+def environment(*first: Path) -> dict[str, str]:
+    path = [*map(str, first), str(Path(al.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    # A thread for each process: they share the cores with those of the other tests.
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
+def cli(*arguments: str, cwd: Path, first: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "arrayloss", *arguments],
+        cwd=cwd,
+        env=environment(*first),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def assert_one_line(stderr: str, *words: str) -> None:
+    assert stderr.startswith("arrayloss: error: ")
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    for word in words:
+        assert word in stderr
+
+
+# The main job.
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """Run a short demo on every library; its report, its picture and what it wrote to stderr."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    folder = tmp_path_factory.mktemp("demo")
+    done = cli("--steps", "100", "--json", "--plot", "demo.png", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), folder / "demo.png", done.stderr
+
+
+def test_demo_trains_on_every_library(ran):
+    report, _, stderr = ran
+    names = [run["name"] for run in report["libraries"]]
+    assert [name for name in names if name != "cupy"] == INSTALLED
+    assert sorted([*names, *report["not_run"]]) == sorted(NAMES)
+    for run in [report["reference"], *report["libraries"]]:
+        assert len(run["loss_curve"]) == report["steps"] == 100
+        assert run["loss_last"] < 0.5 * run["loss_first"]
+        assert run["pixel_accuracy"] > report["background_share"] + 0.01 > 0.8
+        assert run["mean_iou"] > 3 * report["untrained"]["mean_iou"]
+        assert run["seconds"] > 0
+        assert run["device"]
+    assert report["reference"]["dtype"] == "float64"
+    assert "step" not in stderr  # the progress line is for terminals
+
+
+def test_demo_libraries_agree(ran):
+    report, _, _ = ran
+    for run in report["libraries"]:
+        assert run["dtype"] == "float32"
+        # Rounding of float32 (6e-8), times the depth of the sums behind a gradient.
+        assert 0 <= run["value_difference"] < 2e-6
+        assert 0 < run["gradient_difference"] < 5e-5
+        np.testing.assert_allclose(run["loss_curve"][:10], report["reference"]["loss_curve"][:10], rtol=1e-3)
+
+
+def test_demo_compares_every_loss(ran):
+    report, _, _ = ran
+    assert [row["name"] for row in report["losses"]] == sorted(LOSSES)
+    names = {run["name"] for run in report["libraries"]}
+    for row in report["losses"]:
+        assert row["loss"].startswith(row["name"] + "(")
+        assert row["value"] > 0
+        assert set(row["libraries"]) == names
+        for apart in row["libraries"].values():
+            assert 0 <= apart["value_difference"] < 1e-5
+            # Where a loss sorts, two errors that differ by a rounding may change places.
+            assert 0 <= apart["gradient_difference"] < 1e-3
+
+
+def test_demo_draws(ran):
+    import matplotlib.image
+
+    _, picture, _ = ran
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    pixels = matplotlib.image.imread(picture)
+    assert pixels.shape[0] > 400
+    assert pixels.shape[1] > 1000
+    assert len(np.unique((pixels * 255).astype(int).reshape(-1, pixels.shape[2]), axis=0)) > 100
+
+
+def test_demo_on_numpy_and_scikit_learn_alone(hidden, tmp_path):
+    pytest.importorskip("sklearn")
+    done = cli("demo", "--steps", "3", cwd=tmp_path, first=(hidden("torch", "jax", "cupy", "matplotlib"),))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert f"numpy {np.__version__}" in done.stdout
+    for name in LOSSES:
+        assert f"\n{name} " in done.stdout
+    for name in ("torch", "jax", "cupy"):
+        assert f'Not run: {name}: not installed: pip install "arrayloss[{name}]"' in done.stdout
+
+
+def test_demo_without_scikit_learn(hidden, tmp_path):
+    done = cli(cwd=tmp_path, first=(hidden("sklearn"),))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert_one_line(done.stderr, "scikit-learn", 'pip install "arrayloss[demo]"')
+
+
+def test_plot_without_matplotlib(hidden, tmp_path):
+    done = cli("--plot", "demo.png", cwd=tmp_path, first=(hidden("matplotlib"),))
+    assert done.returncode == 2
+    assert done.stdout == ""  # said before the training
+    assert_one_line(done.stderr, "Matplotlib", 'pip install "arrayloss[demo]"')
+
+
+def test_progress_is_for_terminals(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        show = demo._progress("numpy", 2)
+        show(1, 3.0)
+        assert ("numpy: step 1 of 2, loss 3.000" in stream.getvalue()) is shown
+        show(2, 2.0)
+        assert stream.getvalue().rpartition("\r")[2] == ""  # the line is wiped
+
+
+def test_scenes_are_labelled_digits():
+    pytest.importorskip("sklearn")
+    trained, held_out = scenes.digit_scenes()
+    for some in (trained, held_out):
+        assert some.pictures.shape == some.labels.shape
+        assert some.pictures.min() == 0
+        assert some.pictures.max() == 1
+        assert set(np.unique(some.labels)) == {*range(11), 255}
+        assert np.all(some.labels[some.pictures == 0] == 0)
+        assert np.all(some.labels[some.pictures > 0] > 0)
+    again = scenes.digit_scenes()[1]
+    np.testing.assert_array_equal(again.pictures, held_out.pictures)
+
+
+def test_held_out_digits_are_not_trained_on(monkeypatch):
+    datasets = pytest.importorskip("sklearn.datasets")
+    digits = datasets.load_digits()
+    # Every digit becomes a square whose brightness is its number among all.
+    digits.images = np.broadcast_to(5 + 11 * np.arange(1797)[:, None, None] / 1797, (1797, 8, 8))
+    monkeypatch.setattr(datasets, "load_digits", lambda: digits)
+    trained, held_out = (set(np.unique(some.pictures)) - {0.0} for some in scenes.digit_scenes())
+    assert len(trained) > 1000
+    assert len(held_out) > 400
+    assert not trained & held_out
+
+
+def test_scores_by_hand():
+    labels = np.array([[0, 0, 1], [1, 2, 255]])
+    predicted = np.array([[0, 1, 1], [1, 0, 3]])
+    assert scenes.pixel_accuracy(predicted, labels) == 3 / 5
+    assert scenes.mean_iou(predicted, labels) == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
+
+
+def small_problem():
+    random = np.random.default_rng(5)
+    weights = tuple(w.astype("float64") + 0.1 for w in model.initial_weights(5, 4))
+    return weights, random.random((2, 6, 7)), random.integers(0, 4, (2, 6, 7))
+
+
+def test_model_gradient_is_that_of_finite_differences():
+    weights, pictures, labels = small_problem()
+    _, _, gradients = training.loss_and_gradients(weights, pictures, labels)
+    for i, gradient in enumerate(gradients):
+        for at in ((0, 0), (-1, -1)):
+            shift = np.zeros_like(weights[i])
+            shift[at] = 1e-6
+            moved = [[*weights[:i], weights[i] + sign * shift, *weights[i + 1 :]] for sign in (1, -1)]
+            up, down = (training.loss_and_gradients(tuple(w), pictures, labels)[0] for w in moved)
+            assert gradient[at] == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-9)
+
+
+def test_model_needs_only_the_array_api():
+    strict = pytest.importorskip("array_api_strict")
+    weights, pictures, labels = small_problem()
+    value, slope, gradients = training.loss_and_gradients(weights, pictures, labels)
+    found = training.loss_and_gradients(
+        tuple(map(strict.asarray, weights)), strict.asarray(pictures), strict.asarray(labels)
+    )
+    np.testing.assert_allclose(float(found[0]), value, rtol=1e-12)
+    for a, b in zip((found[1], *found[2]), (slope, *gradients), strict=True):
+        np.testing.assert_allclose(np.asarray(a), b, rtol=1e-9, atol=1e-12)
+    moved, _ = model.adam(strict.asarray(weights[0]), found[2][0], (strict.asarray(0 * weights[0]),) * 2, 1, 0.1)
+    assert np.all(np.abs(np.asarray(moved) - weights[0]) <= 0.1 + 1e-9)
+
+
+# evaluate
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Write logits and targets to the current folder and return them."""
+    random = np.random.default_rng(3)
+    arrays = {
+        "logits": random.normal(size=(2, 3, 4, 5)),
+        "logits32": random.normal(size=(2, 3, 4, 5)).astype("float32"),
+        "labels": np.where(random.random((2, 4, 5)) < 0.2, 255, random.integers(0, 3, (2, 4, 5))).astype("uint8"),
+        "weight": random.random((2, 4, 5)),
+        "edge": random.random((2, 1, 4, 5)),
+        "bad_labels": np.full((2, 4, 5), 7),
+        "wrong_shape": np.zeros((2, 4, 6), dtype="int64"),
+        "float_labels": np.zeros((2, 4, 5)),
+        "complex": np.ones((2, 3, 4, 5), dtype="complex64"),
+    }
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    (tmp_path / "junk.npy").write_bytes(b"no array\n")
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "logits.npy").read_bytes()[:300])
+    np.save(tmp_path / "pickled.npy", np.array([{"an": "object"}], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "several.npz", logits=arrays["logits"])
+    monkeypatch.chdir(tmp_path)
+    return arrays
+
+
+def evaluate(
+    capsys, *arguments: str, loss: str = "dice", logits: str = "logits.npy", target: str = "labels.npy"
+) -> str:
+    status = main(["evaluate", "--loss", loss, "--logits", logits, "--target", target, *arguments])
+    printed = capsys.readouterr()
+    assert (status, printed.err) == (0, "")
+    return printed.out.strip()
+
+
+@pytest.mark.parametrize("name", ["DiceLoss", "dice_loss", "dice", "DICE", "diceloss", "Dice-Loss"])
+def test_evaluate_knows_a_loss_by_its_names(capsys, files, name):
+    assert float(evaluate(capsys, loss=name)) == al.dice_loss(files["logits"], files["labels"])
+
+
+def test_evaluate_in_a_process_of_its_own(files, tmp_path):
+    done = cli(
+        "evaluate",
+        *("--loss", "cross_entropy", "--logits", "logits32.npy", "--target", "labels.npy"),
+        *("--option", "weight=[1, 2, 0.5]", "--option", "label_smoothing=0.1", "--grad", "out.npy"),
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    loss = al.CrossEntropyLoss(weight=[1, 2, 0.5], label_smoothing=0.1)
+    value, gradient = al.value_and_grad(loss)(files["logits32"], files["labels"])
+    assert np.float32(done.stdout) == value
+    written = np.load("out.npy")
+    assert written.dtype == np.float32
+    np.testing.assert_array_equal(written, gradient)
+
+
+def test_evaluate_options(capsys, files):
+    x, y = files["logits"], files["labels"]
+    assert float(evaluate(capsys, "--option", "smooth=2")) == al.dice_loss(x, y, smooth=2.0)
+    one_class = evaluate(capsys, "--option", "pos_weight=dynamic", "--option", "ignore_index=255", loss="bce")
+    assert float(one_class) == al.bce_loss(x, y, pos_weight="dynamic")
+    weighted = evaluate(capsys, "--array", "pixel_weight=weight.npy", loss="cross_entropy")
+    assert float(weighted) == al.cross_entropy_loss(x, y, pixel_weight=files["weight"])
+    mixed = evaluate(capsys, "--option", "losses=cross_entropy,Dice", "--option", "coef=1,0.5", loss="mixed")
+    assert float(mixed) == al.cross_entropy_loss(x, y) + 0.5 * al.dice_loss(x, y)
+
+
+def test_evaluate_reductions(capsys, files):
+    x, y = files["logits"], files["labels"]
+    total, weight = evaluate(capsys, "--option", "reduction=parts", loss="cross_entropy").split()
+    assert (float(total), float(weight)) == al.cross_entropy_loss(x, y, reduction="parts")
+    report = json.loads(evaluate(capsys, "--option", "reduction=parts", "--json", loss="cross_entropy"))
+    assert report["value"] == {"total": float(total), "weight": float(weight)}
+    assert evaluate(capsys, "--option", "reduction=none").startswith("[[")
+    report = json.loads(evaluate(capsys, "--option", "reduction=none", "--json", "--grad", "out.npy"))
+    np.testing.assert_array_equal(report["value"], al.dice_loss(x, y, reduction="none"))
+    assert report["shape"] == [2, 3]
+    gradient = al.value_and_grad(al.DiceLoss(reduction="none"))(x, y)[1]
+    np.testing.assert_array_equal(np.load("out.npy"), gradient)
+
+
+def test_evaluate_json(capsys, files):
+    report = json.loads(evaluate(capsys, "--option", "smooth=1", "--json", logits="logits32.npy"))
+    value = report.pop("value")
+    assert value == al.dice_loss(files["logits32"], files["labels"], smooth=1.0)
+    assert report == {
+        "loss": "DiceLoss",
+        "options": {"ignore_index": 255, "smooth": 1.0, "weight": None, "reduction": "mean", "axis": 1},
+        "backend": "numpy",
+        "shape": [],
+        "dtype": "float32",
+        "gradient": [],
+    }
+
+
+def test_evaluate_json_is_json_whatever_the_value(capsys, files):
+    np.save("infinite.npy", np.full((1, 2), -np.inf))
+    np.save("label.npy", np.array([1]))
+    printed = evaluate(capsys, "--json", loss="cross_entropy", logits="infinite.npy", target="label.npy")
+    report = json.loads(printed, parse_constant=pytest.fail)
+    assert report["value"] in ("nan", "inf")
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("logits", ["logits", "logits32"])
+def test_evaluate_backends_agree(capsys, files, name, logits):
+    pytest.importorskip(name)
+    arguments = "--backend", name, "--grad", "out.npy", "--json"
+    report = json.loads(evaluate(capsys, *arguments, logits=f"{logits}.npy"))
+    value, gradient = al.value_and_grad(al.DiceLoss())(files[logits], files["labels"])
+    assert (report["backend"], report["dtype"]) == (name, str(value.dtype))
+    precision = 1e-12 if logits == "logits" else 1e-6
+    assert report["value"] == pytest.approx(float(value), rel=precision)
+    written = np.load("out.npy")
+    assert written.dtype == gradient.dtype
+    np.testing.assert_allclose(written, gradient, rtol=0, atol=precision * np.abs(gradient).max())
+
+
+def test_jax_is_left_as_it_was(capsys, files):
+    jax = pytest.importorskip("jax")
+    before = jax.config.jax_enable_x64
+    try:
+        jax.config.update("jax_enable_x64", False)
+        report = json.loads(evaluate(capsys, "--backend", "jax", "--json"))
+        assert report["dtype"] == "float64"
+        assert jax.config.jax_enable_x64 is False
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def test_evaluate_reads_any_layout_and_byte_order(capsys, files):
+    np.save("swapped.npy", np.asfortranarray(files["logits"]).astype(">f8"))
+    np.save("swapped_labels.npy", files["labels"].astype(">i2"))
+    value = evaluate(capsys, logits="swapped.npy", target="swapped_labels.npy")
+    assert float(value) == pytest.approx(float(al.dice_loss(files["logits"], files["labels"])), rel=1e-14)
+
+
+def pair_loss(logits, target, *, ignore_index=255):
+    """Penalise as cross entropy does, times the mean of a second score."""
+    if not isinstance(logits, tuple):
+        raise TypeError("pair_loss: logits is one array, expected two")
+    scores, edge = logits
+    xp = edge.__array_namespace__()
+    return al.cross_entropy_loss(scores, target, ignore_index=ignore_index) * xp.mean(edge)
+
+
+class PairLoss(Loss, function=pair_loss):
+    ignore_index: int | None = 255
+
+
+@pytest.fixture
+def one_more_loss(monkeypatch):
+    """Make public a loss that the command line has never heard of."""
+    monkeypatch.setattr(al, "PairLoss", PairLoss, raising=False)
+    monkeypatch.setattr(al, "__all__", [*al.__all__, "PairLoss"])
+
+
+@pytest.mark.usefixtures("one_more_loss")
+def test_evaluate_several_logits(capsys, files):
+    report = json.loads(evaluate(capsys, "--logits", "edge.npy", "--grad", "out.npy", "--json", loss="pair"))
+    value, gradients = al.value_and_grad(PairLoss())((files["logits"], files["edge"]), files["labels"])
+    assert report["value"] == value
+    assert report["gradient"] == ["out.npy", "out.1.npy"]
+    for name, gradient in zip(report["gradient"], gradients, strict=True):
+        np.testing.assert_array_equal(np.load(name), gradient)
+
+
+@pytest.mark.usefixtures("one_more_loss")
+def test_demo_finds_inputs_for_a_new_loss():
+    from arrayloss._cli.trials import in_float64, outcome, trials
+
+    random = np.random.default_rng(4)
+    labels = random.integers(0, 11, (1, 8, 8)).astype("uint8")
+    labels[0, 0] = 255
+    found = {type(trial.loss).__name__: trial for trial in trials(random.normal(size=(1, 11, 8, 8)), labels)}
+    assert sorted(found) == sorted([*LOSSES, "PairLoss"])
+    edge = found["PairLoss"].logits[1]
+    assert edge.shape == (1, 1, 8, 8)
+    assert set(np.unique(edge)) == {0.0, 1.0}
+    for trial in found.values():
+        done = outcome(in_float64(trial), open_backend("numpy"))
+        assert np.isfinite(done.value)
+        # Ignored pixels are ignored in whatever form the labels are given.
+        assert np.all(done.gradients[0][:, :, 0] == 0)
+
+
+ERRORS = {
+    "no such loss": (["--loss", "dyce"], ["no loss 'dyce'", "did you mean DiceLoss?", *LOSSES]),
+    "no such option": (["--option", "smoth=1"], ["no option 'smoth'", "did you mean smooth?", "smooth=0.0"]),
+    "option without value": (["--option", "smooth"], ["--option is 'smooth'", "NAME=VALUE"]),
+    "option twice": (["--option", "smooth=1", "--option", "smooth=2"], ["smooth is given twice"]),
+    "option out of range": (["--option", "smooth=-1"], ["dice_loss: smooth is -1"]),
+    "option of a wrong kind": (["--option", "smooth=much"], ["dice_loss: smooth is 'much'"]),
+    "unknown reduction": (["--option", "reduction=median"], ["reduction is 'median'", "'mean'"]),
+    "options missing": (["--loss", "mixed"], ["MixedLoss needs --option losses=... and --option coef=..."]),
+    "no such loss in a mixture": (
+        ["--loss", "mixed", "--option", "losses=dice,boundary9", "--option", "coef=1,1"],
+        ["no loss 'boundary9'"],
+    ),
+    "no losses in a mixture": (["--loss", "mixed", "--option", "losses=3", "--option", "coef=1"], ["losses is 3"]),
+    "no such array": (["--array", "weights=weight.npy"], ["no array 'weights'"]),
+    "no such file": (["--target", "nowhere.npy"], ["--target nowhere.npy: No such file or directory"]),
+    "a folder": (["--target", "."], ["--target .: "]),
+    "no array in it": (["--target", "junk.npy"], ["--target junk.npy: no .npy file"]),
+    "cut off": (["--target", "cut.npy"], ["--target cut.npy: no .npy file"]),
+    "pickled": (["--target", "pickled.npy"], ["--target pickled.npy: no .npy file"]),
+    "npz": (["--target", "several.npz"], ["--target several.npz: no .npy file"]),
+    "shapes": (["--target", "wrong_shape.npy"], ["dice_loss: target has shape (2, 4, 6), expected (2, 4, 5)"]),
+    "label out of range": (["--target", "bad_labels.npy"], ["dice_loss: target holds the label 7"]),
+    "float labels": (["--target", "float_labels.npy"], ["dice_loss: target has dtype float64"]),
+    "complex logits": (["--loss", "mse", "--logits", "complex.npy"], ["arrayloss: error: "]),
+    "two logits where one is due": (["--logits", "edge.npy"], ["arrayloss: error: "]),
+    "no such backend": (["--backend", "tensorflow"], ["--backend", "tensorflow", "numpy"]),
+    "gradient to nowhere": (["--grad", "nowhere/out.npy"], ["--grad nowhere/out.npy: No such file or directory"]),
+    "no such argument": (["--frobnicate"], ["--frobnicate", "--help"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), ERRORS.values(), ids=ERRORS.keys())
+@pytest.mark.usefixtures("files")
+def test_evaluate_errors(capsys, arguments, words):
+    given = ["--loss", "dice", "--logits", "logits.npy", "--target", "labels.npy", *arguments]
+    assert main(["evaluate", *given]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert_one_line(printed.err, *words)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.usefixtures("files")
+def test_evaluate_integer_logits_on_a_backend(capsys, name):
+    pytest.importorskip(name)
+    arguments = "--loss", "dice", "--logits", "wrong_shape.npy", "--target", "labels.npy", "--grad", "out.npy"
+    assert main(["evaluate", *arguments, "--backend", name]) == 2
+    assert_one_line(capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("files")
+def test_errors_in_a_process_of_its_own(tmp_path):
+    done = cli("evaluate", "--loss", "dice", "--logits", "logits.npy", "--target", "wrong_shape.npy", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr, "dice_loss: target has shape (2, 4, 6)")
+
+
+@pytest.mark.usefixtures("files")
+def test_backend_that_is_not_installed(hidden, tmp_path):
+    arguments = "--loss", "dice", "--logits", "logits.npy", "--target", "labels.npy", "--backend", "torch"
+    done = cli("evaluate", *arguments, cwd=tmp_path, first=(hidden("torch"),))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr, 'torch: not installed: pip install "arrayloss[torch]"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train"], ["train", "evaluate"]),
+        (["--steps", "0"], ["--steps", "'0'"]),
+        (["--steps", "many"], ["--steps", "positive integer"]),
+        (["evaluate"], ["--loss", "--logits", "--target"]),
+        (["backends", "--all"], ["--all"]),
+    ],
+)
+def test_argument_errors(capsys, arguments, words):
+    assert main(arguments) == 2
+    assert_one_line(capsys.readouterr().err, *words)
+
+
+@pytest.mark.parametrize("path", ["nowhere/demo.png", "demo.docx", "."])
+def test_plot_that_cannot_be_written(capsys, path, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--plot", path]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""  # said before the training
+    assert_one_line(printed.err, f"--plot {path}: ")
+
+
+# backends
+
+
+def test_backends(tmp_path):
+    done = cli("backends", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["arrayloss"] == al.__version__
+    assert list(report["backends"]) == list(NAMES)
+    assert report["backends"]["numpy"] == {
+        "installed": True,
+        "version": np.__version__,
+        "devices": ["cpu"],
+        "note": "",
+        "runs": True,
+    }
+    for name in ("torch", "jax"):
+        found = report["backends"][name]
+        assert found["installed"] is found["runs"] is (name in INSTALLED)
+        assert bool(found["devices"]) is (name in INSTALLED)
+    cupy = report["backends"]["cupy"]
+    assert cupy["runs"] or "checked against CuPy's interface by the tests, not run here" in cupy["note"]
+
+
+def test_backends_survives_broken_installations(tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    stub(broken, "torch", "raise OSError('libtorch.so: no\\nsuch file')\n")
+    stub(broken, "jax", "__version__ = '0.0'\ndef devices(): raise RuntimeError('no plug-in')\n")
+    stub(broken, "cupy", "import no_such_module\n")
+    done = cli("backends", cwd=tmp_path, first=(broken,))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cannot be imported: OSError: libtorch.so: no such file\n" in done.stdout
+    assert "finds no device: no plug-in\n" in done.stdout
+    assert "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'\n" in done.stdout
+
+
+# The whole.
+
+
+def test_help_imports_no_array_library(tmp_path):
+    code = (
+        "import sys\n"
+        "from arrayloss.__main__ import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert not {'numpy', 'torch', 'jax', 'cupy', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+    )
+    for arguments in (["--help"], ["demo", "--help"], ["evaluate", "--help"], ["backends", "--help"], ["--version"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=environment(),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (f"arrayloss {al.__version__}\n" if arguments == ["--version"] else "example") in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")
+def test_reader_that_has_had_enough(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-m", "arrayloss", "backends"],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            cwd=tmp_path,
+            timeout=120,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
