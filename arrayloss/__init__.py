@@ -6,28 +6,84 @@ and the gradient of either on every library, with or without automatic different
 
 from arrayloss._gradient import value_and_grad
 from arrayloss._loss import Loss
-from arrayloss.binary import BCELoss, bce_loss, label_edges
-from arrayloss.cross_entropy import CrossEntropyLoss, cross_entropy_loss
-from arrayloss.mixed import MixedLoss, mixed_loss
-from arrayloss.region import DiceLoss, dice_loss
-from arrayloss.regression import L1Loss, MSELoss, l1_loss, mse_loss
+from arrayloss.binary import (
+    BCELoss,
+    bce_loss,
+    label_edges,
+)
+from arrayloss.boundary import (
+    DualTaskLoss,
+    RelaxBoundaryLoss,
+    dual_task_loss,
+    relax_boundary_loss,
+)
+from arrayloss.cross_entropy import (
+    CrossEntropyLoss,
+    cross_entropy_loss,
+)
+from arrayloss.hard_mining import (
+    BootstrappedCrossEntropyLoss,
+    EdgeAttentionLoss,
+    OhemCrossEntropyLoss,
+    OhemEdgeAttentionLoss,
+    bootstrapped_cross_entropy_loss,
+    edge_attention_loss,
+    ohem_cross_entropy_loss,
+    ohem_edge_attention_loss,
+)
+from arrayloss.lovasz import (
+    LovaszHingeLoss,
+    LovaszSoftmaxLoss,
+    lovasz_hinge_loss,
+    lovasz_softmax_loss,
+)
+from arrayloss.mixed import (
+    MixedLoss,
+    mixed_loss,
+)
+from arrayloss.region import (
+    DiceLoss,
+    dice_loss,
+)
+from arrayloss.regression import (
+    L1Loss,
+    MSELoss,
+    l1_loss,
+    mse_loss,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BCELoss",
+    "BootstrappedCrossEntropyLoss",
     "CrossEntropyLoss",
     "DiceLoss",
+    "DualTaskLoss",
+    "EdgeAttentionLoss",
     "L1Loss",
     "Loss",
+    "LovaszHingeLoss",
+    "LovaszSoftmaxLoss",
     "MSELoss",
     "MixedLoss",
+    "OhemCrossEntropyLoss",
+    "OhemEdgeAttentionLoss",
+    "RelaxBoundaryLoss",
     "bce_loss",
+    "bootstrapped_cross_entropy_loss",
     "cross_entropy_loss",
     "dice_loss",
+    "dual_task_loss",
+    "edge_attention_loss",
     "l1_loss",
     "label_edges",
+    "lovasz_hinge_loss",
+    "lovasz_softmax_loss",
     "mixed_loss",
     "mse_loss",
+    "ohem_cross_entropy_loss",
+    "ohem_edge_attention_loss",
+    "relax_boundary_loss",
     "value_and_grad",
 ]

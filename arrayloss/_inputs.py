@@ -7,7 +7,7 @@ valid indices, and what was ignored is a mask.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, dtype_name, library_name
@@ -71,20 +71,28 @@ class Inputs:
             return self.xp.astype(value, self.logits.dtype)
         return self.kernels.scalar_like(self.xp, self.logits, value)
 
-    def per_position(self, argument: str, values: Array) -> Array:
-        """Return an array of the call in the shape of the positions, 0 where ignored."""
+    def one_per_position(self, argument: str, values: Array) -> Array:
+        """Return an array of the call that has one value per position in the shape of the positions."""
         shape = (self.logits.shape[0], *self.logits.shape[2:])
-        given = tuple(values.shape)
         # As for labels, a class axis of length 1 may stand where the logits have theirs.
-        fits = [shape, (shape[0], 1, *shape[1:])] if self.axis == 1 else [shape, (*shape, 1)]
-        if not self.batched:
-            fits = [(), (1,)]
-        if given not in fits:
+        caller = shape if self.batched else shape[1:]
+        fits = [caller, (*caller[: self.axis], 1, *caller[self.axis :])]
+        if tuple(values.shape) not in fits:
             raise ValueError(
-                f"{self.function}: {argument} has shape {given}, expected {fits[0]} or {fits[1]}, one value per position"
+                f"{self.function}: {argument} has shape {tuple(values.shape)}, expected {fits[0]} or {fits[1]}, one "
+                f"value per position"
             )
-        values = self.xp.reshape(self.xp.astype(values, self.logits.dtype), shape)
-        return self.kernels.where_or(self.xp, self.valid, values, 0.0)
+        if dtype_name(values) not in FLOATS | LABELS:
+            raise TypeError(f"{self.function}: {argument} has dtype {dtype_name(values)}, expected a real dtype")
+        return self.xp.reshape(self.xp.astype(values, self.logits.dtype), shape)
+
+    def per_position(self, argument: str, values: Array) -> Array:
+        """Return weights of positions, 0 where ignored."""
+        return self.kernels.where_or(self.xp, self.valid, self.one_per_position(argument, values), 0.0)
+
+    def only(self, mask: Array) -> Inputs:
+        """Return the inputs with only the positions of `mask` valid, of those that are."""
+        return replace(self, valid=mask if self.valid is None else self.valid & mask)
 
     def scale(self, losses: Array, weights: Array) -> Array:
         """Return losses times weights, where a weight of 0 takes out even an infinite loss."""
@@ -173,13 +181,19 @@ def open_classes(
     ignore_index: int | None,
     probabilities: bool = False,
     extra: dict[str, Any] | None = None,
+    names: str = "logits",
+    label_classes: int | None = None,
+    ranks: tuple[int, ...] | None = None,
 ) -> Inputs:
     """Check the inputs of a loss over classes and return them clean.
 
     `probabilities` says whether the loss takes targets shaped like the logits; `extra` names further arrays of the
-    call, which must be of the same library.
+    call, which must be of the same library; `names` is what the caller calls the logits; `label_classes` is the number
+    of labels where that is not the number of scores; `ranks` are the ranks of logits a loss takes, None for all.
     """
-    library, scores = open_logits(function, {"logits": logits, "target": target, **(extra or {})})
+    library, scores = open_logits(function, {names: logits, "target": target, **(extra or {})}, names)
+    if ranks is not None and logits.ndim not in ranks:
+        raise ValueError(f"{function}: {names} has shape {tuple(logits.shape)}, expected images: (N, C, H, W)")
     axis = class_axis(function, logits, axis)
     scores = class_axis_to_1(library.xp, scores, axis)
     if scores.shape[1] == 0:
@@ -191,7 +205,7 @@ def open_classes(
         bad = check_probabilities(function, library, soft)
     else:
         flat = library.xp.reshape(target, (scores.shape[0], *scores.shape[2:]))
-        labels, valid, bad = open_labels(function, library, flat, scores.shape[1], ignore_index)
+        labels, valid, bad = open_labels(function, library, flat, label_classes or scores.shape[1], ignore_index)
     return Inputs(function, library, scores, labels, soft, valid, bad, axis, logits.ndim > 1)
 
 

@@ -113,6 +113,17 @@ def _number_or_weights(function: str, option: str, value: Any) -> Any:
     return _weights(function, option, value)
 
 
+def _classes(function: str, option: str, value: Any) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return str(_choice("present", "all")(function, option, value))
+    if not isinstance(value, Sequence) or not value:
+        raise _fail(function, option, value, '"present", "all" or a list of classes', TypeError)
+    classes = tuple(_integer(0)(function, option, item) for item in value)
+    if len(set(classes)) < len(classes):
+        raise _fail(function, option, value, "each class once")
+    return classes
+
+
 def _losses(function: str, option: str, value: Any) -> tuple[Any, ...]:
     losses = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
     if not losses or not all(callable(loss) for loss in losses):
@@ -128,22 +139,37 @@ def _coefficients(function: str, option: str, value: Any) -> tuple[float, ...]:
 
 _CHECKS: dict[str, Check] = {
     "axis": _integer(),
+    "border": _integer(0),
+    "calculate_weights": _flag,
+    "classes": _classes,
     "coef": _coefficients,
     "edge_label": _flag,
+    "edge_threshold": _number(),
     "ignore_index": _optional(_integer()),
     "label_smoothing": _number(0, 1),
+    "loss_th": _number(),
     "losses": _losses,
+    "min_K": _integer(0),
+    "min_kept": _integer(0),
+    "per_image": _flag,
     "pos_weight": _optional(_dynamic_or(_number_or_weights)),
     "radius": _number(0),
     "reduction": _choice(*REDUCTIONS, "parts"),
     "smooth": _number(0),
+    "tau": _number(0, open_low=True),
+    "thresh": _number(0, 1),
     "top_k_percent_pixels": _number(0, 1),
+    "upper_bound": _number(0),
     "weight": _optional(_weights),
 }
 #: Where a loss reads an option in its own way. Only pixel losses have the two parts of a mean to give.
 _SPECIAL: dict[tuple[str, str], Check] = {
     ("bce_loss", "weight"): _optional(_dynamic_or(_weights)),
+    ("bootstrapped_cross_entropy_loss", "reduction"): _choice(*REDUCTIONS),
     ("dice_loss", "reduction"): _choice(*REDUCTIONS),
+    ("dual_task_loss", "reduction"): _choice(*REDUCTIONS),
+    ("lovasz_hinge_loss", "reduction"): _choice(*REDUCTIONS),
+    ("lovasz_softmax_loss", "reduction"): _choice(*REDUCTIONS),
     ("mixed_loss", "reduction"): _optional(_choice(*REDUCTIONS)),
 }
 

@@ -56,6 +56,16 @@ def positions(inputs: Inputs, losses: Array, weight: Array | float, reduction: s
     return finish(inputs, total), finish(inputs, weight)
 
 
+def images(inputs: Inputs, losses: Array, weights: Array, reduction: str) -> Array:
+    """Reduce weighted losses of positions to a mean over the images of the means within each, by their weights."""
+    if reduction != "mean":
+        return positions(inputs, losses, 0.0, reduction)  # type: ignore[no-any-return]  # "parts" is refused
+    xp = inputs.xp
+    rows = (losses.shape[0], math.prod(losses.shape[1:]))
+    total, weight = (xp.sum(xp.reshape(a, rows), axis=1) for a in (losses, weights))
+    return finish(inputs, ratio(inputs, xp.sum(ratio(inputs, total, weight)), float(rows[0])))
+
+
 def regions(inputs: Inputs, losses: Array, weight: Array | None, reduction: str) -> Array:
     """Reduce losses of each class in each image `(N, C)`: mean over images, weighted mean over classes."""
     xp = inputs.xp

@@ -25,5 +25,52 @@ def largest(inputs: Inputs, ranks: Array, k: int) -> Array | None:
     if k == 0:
         return ranks != ranks
     candidates = kernels.where_or(xp, inputs.valid, ranks, -math.inf)
-    kept = ~(candidates < kernels.kth_largest(xp, candidates, k))
+    return _among(inputs, ~(candidates < _kth(inputs, candidates, k)))
+
+
+def hard(inputs: Inputs, nll: Array, thresh: float, min_kept: int) -> Array | None:
+    """Return the mask of OHEM: probability under `thresh`, or among the `min_kept` lowest, of the valid positions.
+
+    Probabilities are compared as their negative logarithms. None stands for all positions.
+    """
+    if min_kept >= math.prod(nll.shape):
+        return inputs.valid
+    xp, kernels = inputs.xp, inputs.kernels
+    nll = kernels.constant(nll)
+    kept = ~(nll <= (-math.log(thresh) if thresh else math.inf))
+    if min_kept:
+        # With fewer valid positions than min_kept the last one needed is -inf, and all are kept.
+        candidates = kernels.where_or(xp, inputs.valid, nll, -math.inf)
+        kept = kept | ~(candidates < _kth(inputs, candidates, min_kept))
+    return _among(inputs, kept)
+
+
+def bootstrapped(inputs: Inputs, ranks: Array, at_least: int, above: float) -> Array:
+    """Return, per image, the mask of ranks above a threshold, or of the `at_least` largest where those are more."""
+    xp, kernels = inputs.xp, inputs.kernels
+    ranks = kernels.constant(ranks)
+    images, size = ranks.shape[0], math.prod(ranks.shape[1:])
+    rows = xp.reshape(kernels.where_or(xp, inputs.valid, ranks, -math.inf), (images, size))
+    if size == 0:
+        return ranks != ranks
+    largest = ~(rows < _row_kth(inputs, rows, min(at_least, size))) if at_least else rows != rows
+    if at_least < size:
+        enough = _row_kth(inputs, rows, at_least + 1) > above
+        largest = xp.where(enough, ~(rows <= above), largest)
+    kept = xp.reshape(largest, ranks.shape)
+    return _among(inputs, kept)
+
+
+def _among(inputs: Inputs, kept: Array) -> Array:
     return kept if inputs.valid is None else kept & inputs.valid
+
+
+def _kth(inputs: Inputs, ranks: Array, k: int) -> Array:
+    """Return the k-th largest of all ranks, 0-d."""
+    row = inputs.xp.reshape(ranks, (1, math.prod(ranks.shape)))
+    return inputs.kernels.kth_largest(inputs.xp, row, k)[0, ...]
+
+
+def _row_kth(inputs: Inputs, rows: Array, k: int) -> Array:
+    """Return the k-th largest of each row, as a column."""
+    return inputs.xp.expand_dims(inputs.kernels.kth_largest(inputs.xp, rows, k), axis=1)

@@ -82,6 +82,37 @@ def entries(rng: Generator) -> Sample:
     return Sample(prediction, target, ignored=target == 255)
 
 
+def images(rng: Generator) -> Sample:
+    """Images in which neighbourhoods matter: labels in squares, some pixels ignored."""
+    sample = labels(rng, space=(7, 9))
+    blocky = np.kron(rng.integers(0, 4, size=(2, 3, 3)), np.ones((1, 3, 3), dtype=np.int64))[:, :7, :9]
+    return replace(sample, target=np.where(sample.target == 255, 255, blocky))
+
+
+def noisy(rng: Generator) -> Sample:
+    """The same with Gumbel noise."""
+    sample = images(rng)
+    return replace(sample, arrays={"noise": rng.gumbel(size=sample.logits.shape)})
+
+
+def edged(rng: Generator) -> Sample:
+    """Scores and the probability of an edge, against labels."""
+    sample = labels(rng)
+    edge = rng.random((2, 1, *sample.target.shape[1:]))
+    return replace(sample, logits=(sample.logits, edge))
+
+
+def sparse(rng: Generator) -> Sample:
+    """Labels among which a class is missing."""
+    sample = labels(rng, classes=5)
+    return replace(sample, target=np.where(sample.target == 3, 1, sample.target))
+
+
+def two_scores(rng: Generator) -> Sample:
+    """Scores of background and foreground against 0 and 1."""
+    return labels(rng, classes=2)
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss object and the inputs it is tried on."""
@@ -143,7 +174,29 @@ CASES = [
     Case(al.DiceLoss(), labels),
     Case(al.DiceLoss(smooth=1.0, weight=W4), labels),
     Case(al.DiceLoss(smooth=0.5), soft),
+    Case(al.BootstrappedCrossEntropyLoss(5, 0.5), labels),
+    Case(al.BootstrappedCrossEntropyLoss(10, 50.0, W4), labels),
+    Case(al.BootstrappedCrossEntropyLoss(1000, 0.5), labels),
+    Case(al.OhemCrossEntropyLoss(0.3, 5), labels),
+    Case(al.OhemCrossEntropyLoss(0.01, 20, weight=W4), labels),
+    Case(al.OhemCrossEntropyLoss(), labels),
+    Case(al.EdgeAttentionLoss(0.4), edged),
+    Case(al.OhemEdgeAttentionLoss(0.2, 0.01, 10), edged),
+    Case(al.OhemEdgeAttentionLoss(0.4, 0.3, 2), edged),
+    Case(al.RelaxBoundaryLoss(), images),
+    Case(al.RelaxBoundaryLoss(0), images),
+    Case(al.RelaxBoundaryLoss(2, True, 2.0), images),
+    Case(al.RelaxBoundaryLoss(3), images),
+    Case(al.DualTaskLoss(), noisy, 1e-4),
+    Case(al.DualTaskLoss(tau=1.0), noisy, 1e-4),
+    Case(al.LovaszSoftmaxLoss(), sparse, 1e-4),
+    Case(al.LovaszSoftmaxLoss(classes="all"), sparse, 1e-4),
+    Case(al.LovaszSoftmaxLoss(classes=[0, 2]), labels, 1e-4),
+    Case(al.LovaszSoftmaxLoss(per_image=True), sparse, 1e-4),
+    Case(al.LovaszHingeLoss(), binary, 1e-4),
+    Case(al.LovaszHingeLoss(per_image=True), two_scores, 1e-4),
     Case(al.L1Loss(), entries),
     Case(al.MSELoss(), entries),
     Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
+    Case(al.MixedLoss([al.OhemCrossEntropyLoss(0.3, 5), al.LovaszSoftmaxLoss()], [1.0, 0.5]), labels, 1e-4),
 ]

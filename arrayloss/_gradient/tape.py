@@ -216,40 +216,43 @@ def _flatten(arguments: tuple[Any, ...]) -> list[Any]:
 
 
 class TapeKernels:
-    """The kernels of a library as variables see them: building blocks recorded, constants computed on plain arrays."""
+    """The kernels of a library as variables see them.
+
+    A building block is recorded with its rule, a shim runs in the portable form on variables themselves, and a constant
+    is computed on the plain arrays.
+    """
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
 
     def __getattr__(self, name: str) -> Any:
         tape, kernels = self._tape, self._tape.library.kernels
-        rule = getattr(kernels, f"{name}_rule", None)
-        if rule is None:
-            function = getattr(kernels, name)
-            return lambda *arguments: function(*map(_inner(tape), arguments))
+        xp = tape.library.xp
+        if (rule := getattr(kernels, f"{name}_rule", None)) is not None:
 
-        def call(_: Any, x: Any, *arguments: Any) -> Any:
-            if not isinstance(x, Variable):
-                return getattr(kernels, name)(tape.library.xp, x, *arguments)
-            value, vjp = rule(tape.library.xp, x.value, *arguments)
-            return tape.record(value, [(x, vjp)])
+            def record(_: Any, x: Any, *arguments: Any) -> Any:
+                if not isinstance(x, Variable):
+                    return getattr(kernels, name)(xp, x, *arguments)
+                value, vjp = rule(xp, x.value, *arguments)
+                return tape.record(value, [(x, vjp)])
 
-        return call
+            return record
+        if name in generic.CONSTANTS:
+            return lambda *arguments: getattr(kernels, name)(
+                *(xp if x is tape.namespace else value_of(x) for x in arguments)
+            )
+        if name in generic.SHIMS:
 
-    def where_or(self, xp: Any, mask: Any, x: Any, value: float) -> Any:
-        if mask is None or not isinstance(x, Variable):
-            return self._tape.library.kernels.where_or(self._tape.library.xp, mask, x, value)
-        return xp.where(mask, x, self.scalar_like(xp, x, value))
+            def shim(_: Any, *arguments: Any) -> Any:
+                if any(isinstance(x, Variable) for x in arguments):
+                    return getattr(generic, name)(tape.namespace, *arguments)
+                return getattr(kernels, name)(xp, *arguments)
 
-    def sum_positions(self, xp: Any, x: Any) -> Any:
-        return generic.sum_positions(xp, x)
+            return shim
+        raise AttributeError(f"the kernel {name} is neither a building block with a rule, a shim nor a constant")
 
     def as_array(self, x: Any) -> Any:
         return x if isinstance(x, Variable) else self._tape.library.kernels.as_array(x)
-
-
-def _inner(tape: Tape) -> Callable[[Any], Any]:
-    return lambda x: tape.library.xp if x is tape.namespace else value_of(x)
 
 
 def traced_library(x: Variable) -> Library:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import array_api_compat.cupy
 import cupy
@@ -23,6 +24,16 @@ def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array
     return x if mask is None else cupy.where(mask, x, value)
 
 
-def kth_largest(xp: Namespace, values: Array, k: int) -> Array:
-    at = values.size - k
-    return cupy.partition(cupy.reshape(values, (-1,)), at)[at]
+def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
+    if rng is None:
+        rng = cupy.random.default_rng()
+    if not isinstance(rng, cupy.random.Generator):
+        raise TypeError(f"rng is a {type(rng).__name__}, expected a cupy.random.Generator")
+    # -log of an exponential sample is Gumbel; the least positive number keeps it finite.
+    samples = cupy.asarray(rng.standard_exponential(size=like.shape), dtype=like.dtype)
+    return -cupy.log(cupy.maximum(samples, cupy.finfo(like.dtype).tiny))
+
+
+def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
+    at = rows.shape[1] - k
+    return cupy.partition(rows, at, axis=1)[:, at]

@@ -9,6 +9,7 @@ from the gradient with respect to that to the gradient with respect to the first
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,13 @@ Array = Any
 #: A namespace's module, or the tape's stand-in for one.
 Namespace = Any
 Rule = tuple[Array, Callable[[Array], Array]]
+
+#: How the tape takes a kernel that has no `_rule`: on plain arrays, since its result is a constant to differentiation ...
+CONSTANTS = frozenset(
+    "constant gumbel host_range kth_largest label_counts label_dtype lovasz_weights one_hot scalar_like".split()
+)
+#: ... or in the portable form, which runs on variables.
+SHIMS = frozenset("sum_positions take_class where_or where_valid".split())
 
 
 def library(x: Array) -> Library:
@@ -44,6 +52,21 @@ def host_range(x: Array) -> tuple[float, float] | None:
 def label_dtype(xp: Namespace, dtype: str) -> Any:
     """Return a signed dtype that serves as an index and holds every label of the named dtype."""
     return xp.int64 if dtype in ("uint32", "int64", "uint64") else xp.int32
+
+
+def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
+    """Return standard Gumbel samples of the shape and dtype and on the device of `like`."""
+    return scalar_like(xp, like, _numpy_gumbel(like.shape, rng))
+
+
+def _numpy_gumbel(shape: tuple[int, ...], rng: Any) -> Any:
+    import numpy as np
+
+    if rng is None:
+        rng = np.random.default_rng()
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng is a {type(rng).__name__}, expected a numpy.random.Generator")
+    return rng.gumbel(size=shape)
 
 
 def as_array(x: Array) -> Array:
@@ -145,6 +168,27 @@ def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     return softmax_rule(xp, z, valid)[0]
 
 
+def members_nll_rule(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Rule:
+    shifted, e, total = _exponentials(xp, where_valid(xp, valid, z))
+    if valid is not None:
+        members = members | ~xp.expand_dims(valid, axis=1)
+    # The members are shifted by a maximum of their own: their probabilities may all underflow.
+    own = where_or(xp, members, shifted, -math.inf)
+    top = xp.max(own, axis=1, keepdims=True)
+    e_own = xp.exp(own - top)
+    total_own = xp.sum(e_own, axis=1, keepdims=True)
+
+    def vjp(g: Array) -> Array:
+        return xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * (e / total - e_own / total_own)
+
+    return where_or(xp, valid, xp.squeeze(xp.log(total) - xp.log(total_own) - top, axis=1), 0.0), vjp
+
+
+def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
+    """Return -log of the summed softmax(z) of the member classes (at least one) of each position, shape `(N, *S)`."""
+    return members_nll_rule(xp, z, members, valid)[0]
+
+
 def softplus_rule(xp: Namespace, x: Array) -> Rule:
     zero = xp.zeros_like(x)
     small = xp.exp(-xp.abs(x))
@@ -181,6 +225,61 @@ def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int
     return sum_positions(xp, xp.astype(hit, dtype))
 
 
-def kth_largest(xp: Namespace, values: Array, k: int) -> Array:
-    """Return the k-th largest of the values (1 <= k <= size) as a 0-d array."""
-    return xp.sort(xp.reshape(values, (-1,)), descending=True)[k - 1]
+def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
+    """Return the k-th largest value of each row (1 <= k <= length), a NaN being larger than any number."""
+    return xp.sort(rows, axis=-1, descending=True)[:, k - 1]
+
+
+def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
+    """Return the gradient of the Lovasz extension of the Jaccard loss with respect to the errors, row by row.
+
+    `errors` (R, P) are at least 0, `positive` marks the set whose Jaccard loss it is. Entries that are not valid weigh
+    nothing. Tied errors share their weight evenly, so that it does not depend on their order.
+
+    With g positives in all, k1 positives and b1 negatives ranked before a group of tied errors that has dk and db of
+    them, the group weighs ((g - k1) db / (g + b1) + dk) / (g + b1 + db): counts are integers, and nothing cancels.
+    Without positives the largest error weighs 1.
+    """
+    keys = errors if valid is None else where_or(xp, valid, errors, -1.0)
+    order = xp.argsort(keys, axis=-1, descending=True)
+    ranked = xp.take_along_axis(keys, order, axis=-1)
+    hit = xp.astype(xp.take_along_axis(positive, order, axis=-1), xp.int32)
+    back = xp.argsort(order, axis=-1)
+    return xp.take_along_axis(ranked_lovasz_weights(xp, ranked, hit, _running_max), back, axis=-1)
+
+
+def ranked_lovasz_weights(xp: Namespace, ranked: Array, hit: Array, running_max: Callable[..., Array]) -> Array:
+    """Return `lovasz_weights` of rows in falling order, `hit` being 1 at positives and invalid ones below 0."""
+    one = xp.ones_like(hit)
+    fresh = ranked[:, 1:] != ranked[:, :-1]
+    edge = xp.ones_like(ranked[:, :1], dtype=xp.bool)
+    first, last = xp.concat([edge, fresh], axis=-1), xp.concat([fresh, edge], axis=-1)
+    hits, all_ = xp.cumulative_sum(hit, axis=-1, dtype=hit.dtype), xp.cumulative_sum(one, axis=-1, dtype=hit.dtype)
+    positives = hits[:, -1:]
+    zero = xp.zeros_like(hit)
+    # What was ranked before a group stands at its first entry, what is left after it at its last: both only grow
+    # along the row (or against it), so that a running maximum spreads them over the group.
+    k1 = running_max(xp, xp.where(first, hits - hit, zero))
+    n1 = running_max(xp, xp.where(first, all_ - one, zero))
+    total = xp.full_like(positives, ranked.shape[1])
+    k2 = positives - xp.flip(running_max(xp, xp.flip(xp.where(last, positives - hits, zero), axis=-1)), axis=-1)
+    n2 = total - xp.flip(running_max(xp, xp.flip(xp.where(last, total - all_, zero), axis=-1)), axis=-1)
+    dk = k2 - k1
+    db = n2 - n1 - dk
+    left, before, after = (xp.astype(a, ranked.dtype) for a in (positives - k1, positives + n1 - k1, positives + n2 - k2))
+    dk, db = xp.astype(dk, ranked.dtype), xp.astype(db, ranked.dtype)
+    some = before > 0.0
+    share = left * db / where_or(xp, some, before, 1.0) + dk
+    weight = share / (after * (dk + db))
+    # With no positives at all `before` is 0 in the first group alone, which then weighs 1.
+    weight = xp.where(some, weight, 1.0 / (dk + db))
+    return where_or(xp, ranked >= 0.0, weight, 0.0)
+
+
+def _running_max(xp: Namespace, x: Array) -> Array:
+    """Return the running maximum along rows of non-negative numbers, by doubling: no namespace has one."""
+    step = 1
+    while step < x.shape[-1]:
+        x = xp.maximum(x, xp.concat([xp.zeros_like(x[:, :step]), x[:, :-step]], axis=-1))
+        step *= 2
+    return x

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from arrayloss._kernels.generic import *  # whatever has no faster form below is the portable one
-from arrayloss._kernels.generic import Array, Namespace, one_hot, where_valid
+from arrayloss._kernels.generic import Array, Namespace, one_hot, ranked_lovasz_weights, where_valid
 from arrayloss._namespace import Library
 
 LIBRARY = Library("jax", array_api_compat.array_namespace(jnp.zeros(())), sys.modules[__name__])
@@ -164,5 +164,45 @@ def softplus(xp: Namespace, x: Array) -> Array:
     return _jitted_softplus(x)
 
 
-def kth_largest(xp: Namespace, values: Array, k: int) -> Array:
-    return jax.lax.top_k(values.reshape(-1), k)[0][k - 1]
+@jax.jit
+def _members_nll(z: Array, members: Array, valid: Array | None) -> Array:
+    z = where_valid(jnp, valid, z)
+    if valid is not None:
+        members = members | ~valid[:, None]
+    top, total = _held_top_and_total(z)
+    own = jnp.where(members, z - top[:, None], -jnp.inf)
+    own_top, own_total = _held_top_and_total(own)
+    return where_or(jnp, valid, jnp.log(total) - jnp.log(own_total) - own_top, 0)
+
+
+def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
+    return _members_nll(z, members, valid)
+
+
+def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
+    if rng is None:
+        raise ValueError("JAX has no default generator: expected rng=, a JAX key such as jax.random.key(0), or noise=")
+    if not isinstance(rng, jax.Array):
+        raise TypeError(f"rng is a {type(rng).__name__}, expected a JAX key such as jax.random.key(0)")
+    return jax.random.gumbel(rng, like.shape, like.dtype)
+
+
+def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
+    return jax.lax.top_k(rows, k)[0][:, k - 1]
+
+
+def _running_max(xp: Namespace, x: Array) -> Array:
+    return jax.lax.cummax(x, axis=x.ndim - 1)
+
+
+@jax.jit
+def _lovasz_weights(errors: Array, positive: Array, valid: Array | None) -> Array:
+    keys = where_or(jnp, valid, errors, -1)
+    place = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
+    _, ranked, hit, order = jax.lax.sort((-keys, keys, positive.astype(jnp.int32), place), dimension=1, num_keys=1)
+    weights = ranked_lovasz_weights(LIBRARY.xp, ranked, hit, _running_max)
+    return jax.lax.sort((order, weights), dimension=1, num_keys=1)[1]
+
+
+def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
+    return _lovasz_weights(jax.lax.stop_gradient(errors), positive, valid)

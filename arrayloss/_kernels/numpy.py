@@ -11,7 +11,7 @@ import array_api_compat.numpy
 import numpy as np
 
 from arrayloss._kernels.generic import *  # whatever has no faster form below is the portable one
-from arrayloss._kernels.generic import Array, Namespace, Rule
+from arrayloss._kernels.generic import Array, Namespace, Rule, _numpy_gumbel
 from arrayloss._namespace import Library
 
 LIBRARY = Library("numpy", array_api_compat.numpy, sys.modules[__name__])
@@ -176,6 +176,62 @@ def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int
     return counts
 
 
-def kth_largest(xp: Namespace, values: Array, k: int) -> Array:
-    at = values.size - k
-    return np.partition(values.reshape(-1), at)[at]
+def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
+    return _numpy_gumbel(like.shape, rng).astype(like.dtype)
+
+
+def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
+    at = rows.shape[1] - k
+    return np.partition(rows, at, axis=1)[:, at]
+
+
+def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
+    weights = np.zeros_like(errors)
+    for row, hit, out, mask in zip(errors, positive, weights, [None] * len(errors) if valid is None else valid, strict=True):
+        _lovasz_row(row, hit, mask, out)
+    return weights
+
+
+def _lovasz_row(errors: Array, positive: Array, valid: Array | None, out: Array) -> None:
+    """Write the weights of one row of errors into `out`, which is 0."""
+    g = np.count_nonzero(positive)
+    order = None
+    if valid is not None:
+        order = np.flatnonzero(valid)
+        errors, positive = errors[order], positive[order]
+    if errors.size == 0:
+        return
+    ranked, hit, order = _rank(errors, positive, order)
+    starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
+    sizes = np.diff(starts, append=ranked.size)
+    if g == 0:
+        out[order[: sizes[0]]] = 1.0 / sizes[0]
+        return
+    dk = np.add.reduceat(hit, starts, dtype=np.int64)
+    k1 = np.cumsum(dk) - dk
+    db = sizes - dk
+    after = g + starts + sizes - k1 - dk
+    # After the last positive g - k1 is 0 and negatives weigh nothing: the groups before it are all that matter.
+    weights = ((g - k1) * (db / (g + starts - k1)) + dk) / after / sizes
+    used = int(np.searchsorted(k1, g, side="left"))
+    reach = starts[used] if used < starts.size else ranked.size
+    out[order[:reach]] = np.repeat(weights[:used].astype(out.dtype), sizes[:used])
+
+
+def _rank(errors: Array, positive: Array, places: Array | None) -> tuple[Array, Array, Array]:
+    """Return keys that rise where errors fall, the positives as 0 and 1 and the places of the errors, all in order.
+
+    Non-negative floats are ordered as their bits are. For float32 the bits, inverted, share a 64-bit integer with the
+    place and the flag: one sort of integers gives the order, the places and the flags at once.
+    """
+    if errors.dtype == np.float32 and errors.size < 2**31:
+        keys = (~np.ascontiguousarray(errors).view(np.uint32)).astype(np.uint64)
+        keys <<= np.uint64(32)
+        keys |= (np.arange(errors.size, dtype=np.uint64) << np.uint64(1)) | positive
+        keys.sort()
+        order = ((keys & np.uint64(0xFFFFFFFF)) >> np.uint64(1)).astype(np.intp)
+        ranked, hit = (keys >> np.uint64(32)).astype(np.uint32), (keys & np.uint64(1)).astype(np.uint8)
+    else:
+        order = np.argsort(-errors, kind="stable")
+        ranked, hit = errors[order], positive[order].astype(np.uint8)
+    return ranked, hit, order if places is None else places[order]

@@ -14,7 +14,7 @@ import array_api_compat.torch
 import torch
 
 from arrayloss._kernels.generic import *  # whatever has no faster form below is the portable one
-from arrayloss._kernels.generic import Array, Namespace
+from arrayloss._kernels.generic import Array, Namespace, ranked_lovasz_weights
 from arrayloss._namespace import Library
 
 LIBRARY = Library("torch", array_api_compat.torch, sys.modules[__name__])
@@ -99,6 +99,32 @@ def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
     return bins.scatter_add(1, index, hit.to(torch.float64)).to(p.dtype)
 
 
-def kth_largest(xp: Namespace, values: Array, k: int) -> Array:
-    values = values.reshape(-1)
-    return torch.kthvalue(values, values.shape[0] - k + 1).values
+def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
+    log_p = torch.log_softmax(_clean(z, valid), 1)
+    if valid is not None:
+        # A position that is not valid has no members; all of them keep its logarithm finite.
+        members = members | ~valid.unsqueeze(1)
+    return where_or(xp, valid, -torch.logsumexp(torch.where(members, log_p, -torch.inf), 1), 0.0)
+
+
+def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
+    if rng is not None and not isinstance(rng, torch.Generator):
+        raise TypeError(f"rng is a {type(rng).__name__}, expected a torch.Generator")
+    # -log of an exponential sample is Gumbel; the least positive number keeps it finite.
+    tiny = torch.finfo(like.dtype).tiny
+    return -torch.empty_like(like, requires_grad=False).exponential_(generator=rng).clamp_min(tiny).log()
+
+
+def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
+    return torch.kthvalue(rows, rows.shape[1] - k + 1, dim=1).values
+
+
+def _running_max(xp: Namespace, x: Array) -> Array:
+    return torch.cummax(x, dim=-1).values
+
+
+def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
+    keys = errors if valid is None else torch.where(valid, errors, -1.0)
+    ranked, order = torch.sort(keys, dim=-1, descending=True)
+    weights = ranked_lovasz_weights(xp, ranked, positive.gather(-1, order).to(torch.int64), _running_max)
+    return torch.zeros_like(weights).scatter(-1, order, weights)
