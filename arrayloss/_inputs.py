@@ -27,15 +27,15 @@ class Inputs:
     library: Library
     logits: Array
     #: Class index at every position, 0 where ignored; None where the target holds probabilities.
-    labels: Array | None
+    labels: Array
     #: Target of the shape and dtype of the logits, 0 where ignored; None where the target holds labels.
-    target: Array | None
+    target: Array
     #: True where a position (with `elementwise` targets: an entry) is not ignored; None: nothing is.
     valid: Array | None
     #: 0-d, NaN if a label or probability was out of range and else 1; None where that was read and found in order.
     poison: Array | None
-    #: The class axis of the caller's logits; None where they had no class axis to move.
-    axis: int | None
+    #: The class axis of the caller's logits; 1 where they have none to move.
+    axis: int
     #: False for a single `(C,)` without a batch axis.
     batched: bool
 
@@ -149,8 +149,10 @@ def class_axis(function: str, logits: Array, axis: int) -> int:
     if rank == 1 and axis == 1:  # the default, for a single (C,) without a batch axis
         return 0
     if not -rank <= axis < rank:
-        raise ValueError(f"{function}: axis is {axis}, expected -{rank} to {rank - 1} for logits of shape {logits.shape}")
-    return axis % rank
+        raise ValueError(
+            f"{function}: axis is {axis}, expected -{rank} to {rank - 1} for logits of shape {logits.shape}"
+        )
+    return axis % int(rank)
 
 
 def class_axis_to_1(xp: Any, x: Array, axis: int) -> Array:
@@ -220,7 +222,7 @@ def open_entries(function: str, prediction: Array, target: Array, ignore_index: 
     if dtype_name(target) not in FLOATS | LABELS:
         raise TypeError(f"{function}: target has dtype {dtype_name(target)}, expected a real floating or integer dtype")
     valid = entries_not(library, target, ignore_index)
-    return Inputs(function, library, x, None, library.xp.astype(target, x.dtype), valid, None, None, True)
+    return Inputs(function, library, x, None, library.xp.astype(target, x.dtype), valid, None, 1, True)
 
 
 def entries_not(library: Library, target: Array, ignore_index: int | None) -> Array | None:
@@ -283,7 +285,7 @@ def open_labels(
     ignorable = ignore_index is not None and low <= ignore_index <= high
     labels = xp.astype(labels, k.label_dtype(xp, kind), copy=False)
     found = k.host_range(labels)
-    if found is not None and not (ignorable and found[0] <= ignore_index <= found[1]):  # type: ignore[operator]
+    if found is not None and not (ignorable and found[0] <= ignore_index <= found[1]):
         _refuse_labels(function, labels, found, classes, None)
         return labels, None, None
     valid = labels != ignore_index if ignorable else None
@@ -297,7 +299,7 @@ def open_labels(
 
 
 def poison(library: Library, wrong: Array) -> Array:
-    """Return 1 where nothing is wrong and NaN where anything is, 0-d: what a loss that cannot raise is multiplied by."""
+    """Return 1, or NaN if anything is wrong, 0-d: what a loss that cannot raise is multiplied by."""
     xp = library.xp
     one = xp.astype(xp.any(wrong), xp.float32) * 0.0 + 1.0
     return library.kernels.where_or(xp, ~xp.any(wrong), one, math.nan)

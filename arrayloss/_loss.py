@@ -44,7 +44,8 @@ class Loss:
 def _class_doc(name: str, function: Callable[..., Any]) -> str:
     """Return the docstring of a loss class: one sentence of its own, then the text of its function."""
     summary, _, rest = (function.__doc__ or "").partition("\n")
-    return f"{summary}\n\n    The options of `arrayloss.{function.__name__}`, bound: `{name}(...)(logits, target)`.\n{rest}"
+    bound = f"The options of `arrayloss.{function.__name__}`, bound: `{name}(...)(logits, target)`."
+    return f"{summary}\n\n    {bound}\n{rest}"
 
 
 def option_names(loss: type[Loss]) -> list[str]:

@@ -86,10 +86,12 @@ def common_library(function: str, arrays: dict[str, Any]) -> Library:
             continue
         name = library_name(x)
         if name is None:
+            kind = type(x)
+            came = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
             raise TypeError(
-                f"{function}: {argument} is a {type(x).__module__}.{type(x).__name__}, expected an array of NumPy, "
-                f"CuPy, torch, JAX or another array API library; convert it first, for instance with "
-                f"numpy.asarray({argument})"
+                f"{function}: {argument} is a {came}, expected an array of NumPy, CuPy, torch, JAX or another array "
+                f"API library"
+                + (f"; convert it first, for instance with numpy.asarray({argument})" if kind is not tuple else "")
             )
         if not first:
             first, home = argument, name

@@ -127,7 +127,9 @@ def _classes(function: str, option: str, value: Any) -> str | tuple[int, ...]:
 def _losses(function: str, option: str, value: Any) -> tuple[Any, ...]:
     losses = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
     if not losses or not all(callable(loss) for loss in losses):
-        raise _fail(function, option, value, "a non-empty list of losses, each called as loss(logits, target)", TypeError)
+        raise _fail(
+            function, option, value, "a non-empty list of losses, each called as loss(logits, target)", TypeError
+        )
     return losses
 
 

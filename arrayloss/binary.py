@@ -144,10 +144,12 @@ def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
     if options["edge_label"]:
         if not one_class or x.ndim != 4:
             raise ValueError(
-                f"{function}: logits has shape {whole}, expected one class and images, (N, 1, H, W), with edge_label=True"
+                f"{function}: logits has shape {whole}, expected images of one class, (N, 1, H, W), for edge_label"
             )
         if shape not in (positions, whole) or kind not in LABELS:
-            what, error = (f"dtype {kind}", TypeError) if shape in (positions, whole) else (f"shape {shape}", ValueError)
+            what, error = (
+                (f"dtype {kind}", TypeError) if shape in (positions, whole) else (f"shape {shape}", ValueError)
+            )
             raise error(
                 f"{function}: target has {what}, expected an integer label map of shape {positions} or {whole} with "
                 f"edge_label=True"
@@ -192,7 +194,7 @@ def _dynamic(inputs: Inputs, y: Array) -> tuple[Array, Array]:
         hit = y == label if inputs.valid is None else (y == label) & inputs.valid
         count.append(xp.astype(xp.count_nonzero(hit), inputs.logits.dtype))
     pos, neg = count
-    return tuple(_reduce.ratio(inputs, 2.0 * n, pos + neg) for n in (neg, pos))  # type: ignore[return-value]
+    return _reduce.ratio(inputs, 2.0 * neg, pos + neg), _reduce.ratio(inputs, 2.0 * pos, pos + neg)
 
 
 def _pos_weight(inputs: Inputs, pos_weight: Any, dynamic: tuple[Array, Array]) -> Array | float | None:
@@ -289,7 +291,6 @@ def _edges(library: Any, labels: Array, radius: float, ignore_index: int | None)
     xp, k = library.xp, library.kernels
     valid = _inputs.entries_not(library, labels, ignore_index)
     labels = xp.astype(labels, k.label_dtype(xp, dtype_name(labels)))
-    height, width = labels.shape[1:]
     reach = math.floor(radius)
     edges = xp.zeros_like(labels, dtype=xp.bool)
     for down in range(-reach, reach + 1):

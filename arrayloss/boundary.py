@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from arrayloss import _inputs, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
+from arrayloss._namespace import common_library
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -279,10 +280,10 @@ def _noise(inputs: Inputs, logits: Array, noise: Any, rng: Any) -> Array:
         if noise != 0:
             raise ValueError(f"dual_task_loss: noise is {noise}, expected 0 or an array in the shape of the logits")
         return 0.0
-    _inputs.common_library("dual_task_loss", {"logits": logits, "noise": noise})
+    common_library("dual_task_loss", {"logits": logits, "noise": noise})
     if tuple(noise.shape) != tuple(logits.shape):
         raise ValueError(
-            f"dual_task_loss: noise has shape {tuple(noise.shape)}, expected {tuple(logits.shape)}, the shape of the logits"
+            f"dual_task_loss: noise has shape {tuple(noise.shape)}, expected {tuple(logits.shape)}, that of the logits"
         )
     return _inputs.class_axis_to_1(xp, xp.astype(noise, inputs.logits.dtype), inputs.axis)
 

@@ -124,7 +124,9 @@ def cross_entropy_loss(
     if options["top_k_percent_pixels"] < 1.0:
         kept = _select.largest(inputs, losses, int(options["top_k_percent_pixels"] * math.prod(losses.shape)))
         losses = inputs.kernels.where_or(inputs.xp, kept, losses, 0.0)
-    return _reduce.positions(inputs, losses, _reduce.weight_of(inputs, weights, kept, losses.shape), options["reduction"])
+    return _reduce.positions(
+        inputs, losses, _reduce.weight_of(inputs, weights, kept, losses.shape), options["reduction"]
+    )
 
 
 def _losses(inputs: Inputs, class_weight: Array | None, smoothing: float) -> tuple[Array, Array | None]:

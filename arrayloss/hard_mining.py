@@ -317,8 +317,8 @@ def bootstrapped_cross_entropy_loss(
     .. math:: l = w_y\, (-\log p_y)
 
     In each image, with its valid pixels ranked by falling :math:`l`: if the (``min_K`` + 1)-th exists and exceeds
-    ``loss_th``, all with :math:`l > \text{loss\_th}` are selected, otherwise the ``min_K`` largest (all, where fewer are
-    valid).
+    ``loss_th``, all with :math:`l > \text{loss\_th}` are selected, otherwise the ``min_K`` largest (all, where fewer
+    are valid).
 
     Parameters
     ----------

@@ -193,9 +193,7 @@ def lovasz_hinge_loss(
     >>> print(float(al.lovasz_hinge_loss(np.array([[[2.0, -2.0, 0.5]]]), np.array([[1, 0, 0]]))))
     0.75
     """
-    options = check(
-        "lovasz_hinge_loss", ignore_index=ignore_index, per_image=per_image, reduction=reduction, axis=axis
-    )
+    options = check("lovasz_hinge_loss", ignore_index=ignore_index, per_image=per_image, reduction=reduction, axis=axis)
     inputs = _inputs.open_classes(
         "lovasz_hinge_loss",
         logits,

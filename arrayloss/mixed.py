@@ -82,7 +82,9 @@ def _terms(logits: Any, target: Any, losses: Any, coef: Any, reduction: str | No
     for loss, a in zip(losses, coef, strict=True):
         value = loss(logits, target)
         if isinstance(value, tuple):
-            raise ValueError(f'mixed_loss: {loss!r} returns the two parts of a mean, expected reduction "mean" or "sum"')
+            raise ValueError(
+                f'mixed_loss: {loss!r} returns the two parts of a mean, expected reduction "mean" or "sum"'
+            )
         as_array = as_array or library_of(value).kernels.as_array
         terms.append(as_array(value * a))
     return terms

@@ -60,7 +60,9 @@ class Strict(Backend):
     def numpy(self, x: Any) -> np.ndarray:
         import array_api_strict as strict
 
-        return np.asarray(strict.to_device(x, strict.Device("CPU_DEVICE")) if hasattr(strict, "to_device") else x._array)
+        return np.asarray(
+            strict.to_device(x, strict.Device("CPU_DEVICE")) if hasattr(strict, "to_device") else x._array
+        )
 
     def is_array(self, x: Any) -> bool:
         return type(x).__module__.startswith("array_api_strict") and str(x.device) == str(self._device())

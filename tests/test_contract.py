@@ -37,11 +37,12 @@ def rounded(sample: Sample, dtype: str) -> Sample:
     def round_trip(x: np.ndarray) -> np.ndarray:
         return x.astype(dtype).astype(np.float64) if x.dtype.kind == "f" else x
 
-    logits = (
-        tuple(map(round_trip, sample.logits)) if isinstance(sample.logits, tuple) else round_trip(sample.logits)
-    )
+    logits = tuple(map(round_trip, sample.logits)) if isinstance(sample.logits, tuple) else round_trip(sample.logits)
     return replace(
-        sample, logits=logits, target=round_trip(sample.target), arrays={k: round_trip(v) for k, v in sample.arrays.items()}
+        sample,
+        logits=logits,
+        target=round_trip(sample.target),
+        arrays={k: round_trip(v) for k, v in sample.arrays.items()},
     )
 
 
@@ -108,9 +109,11 @@ def test_gradient_is_that_of_the_reference(case: Case, backend: Backend, rng: np
     def value(logits: Any) -> float:
         return float(case.reference(replace(sample, logits=logits)))
 
-    expected = numerical_gradient(value, sample.logits)
+    # A ranking changes where two errors meet: a shorter step meets fewer of them, and has fewer digits.
+    ranked = "Lovasz" in str(case)
+    expected = numerical_gradient(value, sample.logits, step=1e-7 if ranked else 1e-4)
     for g, e in zip(grads, expected if several else (expected,), strict=True):
-        close(g, e, 1e-7)
+        close(g, e, 1e-6 if ranked else 1e-7)
 
 
 @every_case
@@ -205,6 +208,8 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
         moved = replace(sample, logits=np.moveaxis(sample.logits, 1, axis))
         if sample.target.shape == sample.logits.shape:
             moved = replace(moved, target=np.moveaxis(sample.target, 1, axis))
+        if "noise" in sample.arrays:
+            moved = replace(moved, arrays={"noise": np.moveaxis(sample.arrays["noise"], 1, axis)})
         value_moved, (grad_moved,) = run(backend, replace(case.loss, axis=axis), moved)
         np.testing.assert_allclose(value_moved, value, rtol=1e-13)
         close(np.moveaxis(grad_moved, axis, 1), grad, 1e-12)
@@ -214,7 +219,7 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
 @every_case
 @pytest.mark.backends("numpy", "torch", "jax")
 def test_pixel_order_changes_nothing(case: Case, backend: Backend, rng: np.random.Generator) -> None:
-    if case.make.__name__ in ("label_map", "image"):
+    if case.make.__name__ in ("label_map", "images", "noisy"):
         return  # neighbourhoods matter
     sample = case.make(rng)
     order = rng.permutation(sample.parts[0].shape[-1])
@@ -240,9 +245,7 @@ def test_pixel_order_changes_nothing(case: Case, backend: Backend, rng: np.rando
 
 
 @every_case
-@pytest.mark.parametrize(
-    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"], ids=str
-)
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"], ids=str)
 def test_label_dtypes(case: Case, backend: Backend, dtype: str, rng: np.random.Generator) -> None:
     sample = case.make(rng)
     if sample.target.dtype.kind == "f" or case.make.__name__ == "entries":
@@ -290,7 +293,11 @@ def test_bool_labels(backend: Backend, rng: np.random.Generator) -> None:
 def test_any_number_of_dimensions(backend: Backend, space: tuple[int, ...], rng: np.random.Generator) -> None:
     import cases
 
-    for loss in (al.CrossEntropyLoss((0.3, 1.0, 2.0, 5.0), top_k_percent_pixels=0.5), al.DiceLoss(smooth=1.0), al.BCELoss()):
+    for loss in (
+        al.CrossEntropyLoss((0.3, 1.0, 2.0, 5.0), top_k_percent_pixels=0.5),
+        al.DiceLoss(smooth=1.0),
+        al.BCELoss(),
+    ):
         sample = cases.labels(rng, space=space)
         value, grads = run(backend, loss, sample)
         np.testing.assert_allclose(value, Case(loss, cases.labels).reference(sample), rtol=1e-9)
@@ -298,7 +305,9 @@ def test_any_number_of_dimensions(backend: Backend, space: tuple[int, ...], rng:
 
 
 @pytest.mark.variants
-@pytest.mark.parametrize("loss", [al.CrossEntropyLoss(label_smoothing=0.1), al.DiceLoss(smooth=1.0), al.BCELoss()], ids=repr)
+@pytest.mark.parametrize(
+    "loss", [al.CrossEntropyLoss(label_smoothing=0.1), al.DiceLoss(smooth=1.0), al.BCELoss()], ids=repr
+)
 def test_unbatched(backend: Backend, loss: al.Loss, rng: np.random.Generator) -> None:
     logits, target = rng.normal(size=5), np.asarray(3)
     value, (grad,) = run(backend, loss, Sample(logits, target))
@@ -371,7 +380,12 @@ def test_half_precision_sums_do_not_overflow(backend: Backend) -> None:
         pytest.skip(f"{backend.name} has no float16")
     logits = np.zeros((1, 2, 512, 512), dtype=np.float16)
     target = np.indices((512, 512)).sum(axis=0)[None] % 2
-    for loss in (al.DiceLoss(), al.CrossEntropyLoss(), al.CrossEntropyLoss(reduction="sum"), al.BCELoss(reduction="sum")):
+    for loss in (
+        al.DiceLoss(),
+        al.CrossEntropyLoss(),
+        al.CrossEntropyLoss(reduction="sum"),
+        al.BCELoss(reduction="sum"),
+    ):
         value, _ = run(backend, loss, Sample(logits, target), "float16")
         expected, _ = run(Backend(), loss, Sample(logits, target), "float64")
         np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -379,20 +393,23 @@ def test_half_precision_sums_do_not_overflow(backend: Backend) -> None:
 
 # Bad input ----------------------------------------------------------------------------------------------------------------
 
-LABEL_CASES = [c for c in CASES if c.make.__name__ in ("labels", "binary", "image", "edged") and c.options.get("ignore_index", 0) != 0]
+LABELLED = ("labels", "binary", "images", "noisy", "edged", "sparse", "two_scores")
+LABEL_CASES = [c for c in CASES if c.make.__name__ in LABELLED and c.options.get("ignore_index", 0) != 0]
 
 
 @pytest.mark.variants
 @pytest.mark.parametrize("case", LABEL_CASES, ids=str)
-@pytest.mark.parametrize("label", [-1, 4, 254, 256])
+@pytest.mark.parametrize("label", [-1, 5, 254, 256])
 def test_wrong_labels(case: Case, backend: Backend, label: int, rng: np.random.Generator) -> None:
-    if backend.name == "torch-compiled" and label != 4:
+    if backend.name == "torch-compiled" and label != 5:
         pytest.skip("compiled with one wrong label")
     sample = case.make(rng)
     sample.target[1, -1, -1] = label
     logits, target, arrays = to_backend(backend, sample)
     if backend.reads:
-        with pytest.raises(ValueError, match=rf"{'' if isinstance(case.loss, al.MixedLoss) else case.function}.*(label {label} |from)"):
+        with pytest.raises(
+            ValueError, match=rf"{'' if isinstance(case.loss, al.MixedLoss) else case.function}.*(label {label} |from)"
+        ):
             case.loss(logits, target, **arrays)
         return
     value, grads = backend.value_and_grad(case.loss, logits, target, **arrays)
@@ -415,10 +432,12 @@ def test_misfits_are_named(case: Case, backend: Backend, rng: np.random.Generato
     with pytest.raises(TypeError, match=rf"^{name}: logits.* has dtype int64, expected a real floating dtype"):
         case.loss(integers if isinstance(sample.logits, tuple) else integers[0], target, **arrays)
     with pytest.raises(TypeError, match=rf"^{name}: logits.* is a .*list, expected an array"):
-        case.loss(sample.parts[0].tolist(), target, **arrays)
+        lists = sample.parts[0].tolist()
+        case.loss((lists, *sample.parts[1:]) if isinstance(sample.logits, tuple) else lists, target, **arrays)
     with pytest.raises(TypeError, match=rf"^{name}: target is a .*list, expected an array"):
         case.loss(logits, sample.target.tolist(), **arrays)
     masked = np.ma.masked_array(sample.parts[0], mask=False)
+    masked = (masked, *sample.parts[1:]) if isinstance(sample.logits, tuple) else masked
     with pytest.raises(TypeError, match=rf"^{name}: logits.* is a numpy.*MaskedArray, expected an array"):
         case.loss(masked, target, **arrays)
     if sample.target.dtype.kind != "f" and case.make.__name__ not in ("binary",):
@@ -517,13 +536,18 @@ def test_weights_may_be_arrays_in_a_call(backend: Backend, rng: np.random.Genera
         return al.cross_entropy_loss(logits, target, weight=weight)
 
     value = backend.value(loss, logits, target, weight=backend.array(weights))
-    np.testing.assert_allclose(backend.numpy(value), al.CrossEntropyLoss(weights)(sample.logits, sample.target), rtol=1e-12)
+    np.testing.assert_allclose(
+        backend.numpy(value), al.CrossEntropyLoss(weights)(sample.logits, sample.target), rtol=1e-12
+    )
 
 
 def test_every_loss_has_a_case_and_a_function() -> None:
     classes = [x for x in vars(al).values() if isinstance(x, type) and issubclass(x, al.Loss) and x is not al.Loss]
     assert {type(case.loss) for case in CASES} == set(classes)
     for loss in classes:
-        name = "".join("_" + a.lower() if a.isupper() and not b.isupper() else a.lower() for a, b in zip(loss.__name__, "x" + loss.__name__, strict=False)).strip("_")
+        name = "".join(
+            "_" + a.lower() if a.isupper() and not b.isupper() else a.lower()
+            for a, b in zip(loss.__name__, "x" + loss.__name__, strict=False)
+        ).strip("_")
         assert loss.function is getattr(al, loss.function.__name__)
         assert loss.function.__name__.replace("_", "") == name.replace("_", "")

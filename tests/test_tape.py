@@ -171,7 +171,9 @@ EXAMPLES: dict[str, list[tuple[Function, Arrays]]] = {
         *each((signed(2, 1),), lambda xp, x: xp.broadcast_to(x, (4, 2, 3)), lambda xp, x: xp.broadcast_to(x, (2, 1))),
         *each((signed(),), lambda xp, x: xp.broadcast_to(x, (2, 2))),
     ],
-    "flip": each(X, lambda xp, x: xp.flip(x), *(lambda xp, x, axis=axis: xp.flip(x, axis=axis) for axis in (1, (0, -1)))),
+    "flip": each(
+        X, lambda xp, x: xp.flip(x), *(lambda xp, x, axis=axis: xp.flip(x, axis=axis) for axis in (1, (0, -1)))
+    ),
     "roll": each(
         X,
         lambda xp, x: xp.roll(x, 5),
@@ -328,8 +330,18 @@ def test_rule_against_jax(name: str, backend: Backend) -> None:
 KINKS: list[tuple[str, Function, Arrays, list[Any]]] = [
     ("max", lambda xp, x: xp.max(x), (np.asarray([1.0, 3.0, 3.0, 0.0]),), [[0, 0.5, 0.5, 0]]),
     ("min", lambda xp, x: xp.min(x, axis=0), (np.asarray([1.0, 1.0, 1.0, 2.0]),), [[1 / 3, 1 / 3, 1 / 3, 0]]),
-    ("maximum", lambda xp, a, b: xp.maximum(a, b), (np.asarray([1.0, 2.0]), np.asarray([1.0, 5.0])), [[0.5, 0], [0.5, 1]]),
-    ("minimum", lambda xp, a, b: xp.minimum(a, b), (np.asarray([1.0, 2.0]), np.asarray([1.0, 5.0])), [[0.5, 1], [0.5, 0]]),
+    (
+        "maximum",
+        lambda xp, a, b: xp.maximum(a, b),
+        (np.asarray([1.0, 2.0]), np.asarray([1.0, 5.0])),
+        [[0.5, 0], [0.5, 1]],
+    ),
+    (
+        "minimum",
+        lambda xp, a, b: xp.minimum(a, b),
+        (np.asarray([1.0, 2.0]), np.asarray([1.0, 5.0])),
+        [[0.5, 1], [0.5, 0]],
+    ),
     ("maximum of one", lambda xp, a: xp.maximum(a, a), (np.asarray([1.0, 2.0]),), [[1, 1]]),
     ("abs", lambda xp, x: xp.abs(x), (np.asarray([0.0, -1.0]),), [[0, -1]]),
     ("sort", lambda xp, x: xp.sort(x)[1:], (np.asarray([2.0, 1.0, 1.0]),), [[1, 0, 1]]),
@@ -546,7 +558,9 @@ def test_nothing_is_written_into_a_variable(backend: Backend) -> None:
         al.value_and_grad(loss)(backend.array(signed(3)), None)
 
 
-@pytest.mark.parametrize("index", [[0], np.asarray([0, 1]), np.asarray([True, False, True])], ids=["list", "array", "mask"])
+@pytest.mark.parametrize(
+    "index", [[0], np.asarray([0, 1]), np.asarray([True, False, True])], ids=["list", "array", "mask"]
+)
 def test_indexing_by_arrays_is_refused(index: Any) -> None:
     with pytest.raises(TypeError, match=r"^value_and_grad: indexing has a gradient rule for integers"):
         gradient_of(lambda xp, v: v[index], signed(3))
@@ -588,7 +602,9 @@ def test_a_gradient_of_a_gradient_is_refused(backend: Backend) -> None:
 @own
 @pytest.mark.parametrize("value", [3.0, None, [1.0], "loss"], ids=str)
 def test_a_loss_that_is_no_array_is_refused(value: Any, backend: Backend) -> None:
-    with pytest.raises(TypeError, match=rf"^value_and_grad: the loss returned a {type(value).__name__}, expected an array"):
+    with pytest.raises(
+        TypeError, match=rf"^value_and_grad: the loss returned a {type(value).__name__}, expected an array"
+    ):
         al.value_and_grad(lambda v, _: value)(backend.array(signed(3)), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, overload
 
-from arrayloss._namespace import common_library, library_name
+from arrayloss._namespace import FLOATS, common_library, dtype_name, library_name
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -45,8 +45,8 @@ def value_and_grad(loss: Callable[..., Any]) -> ValueAndGrad:
 
     Notes
     -----
-    torch and JAX differentiate with their own autodiff, so the result works under ``torch.compile``, ``torch.func``,
-    ``jax.jit`` and ``jax.vmap``. NumPy, CuPy and every other library are differentiated by arrayloss itself, exactly and
+    torch and JAX differentiate by their own autodiff, so the result works under ``torch.compile``, ``torch.func``,
+    ``jax.jit`` and ``jax.vmap``. NumPy, CuPy and every other library are differentiated by arrayloss itself, exactly,
     in one backward pass, with neither torch nor JAX installed. The arrays of the caller are never changed.
 
     Examples
@@ -63,6 +63,9 @@ def value_and_grad(loss: Callable[..., Any]) -> ValueAndGrad:
         parts = logits if several else (logits,)
         names = [f"logits[{i}]" for i in range(len(parts))] if several else ["logits"]
         library = common_library("value_and_grad", dict(zip(names, parts, strict=True)))
+        for name, x in zip(names, parts, strict=True):
+            if dtype_name(x) not in FLOATS:
+                raise TypeError(f"value_and_grad: {name} has dtype {dtype_name(x)}, expected a real floating dtype")
 
         def call(*parts: Any) -> Any:
             return loss(parts if several else parts[0], target, **arrays)

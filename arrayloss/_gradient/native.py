@@ -27,10 +27,8 @@ def torch_value_and_grad(call: Call, logits: tuple[Array, ...]) -> tuple[Any, tu
         value = call(*leaves)
         whole = total_of(value)
         whole = whole if whole.ndim == 0 else whole.sum()
-        if whole.requires_grad:
-            found = torch.autograd.grad(whole, leaves, allow_unused=True)
-        else:
-            found = (None,) * len(leaves)
+        # A loss that does not depend on the logits (nothing selected by its options) has no graph to go back through.
+        found = torch.autograd.grad(whole, leaves, allow_unused=True) if whole.requires_grad else [None] * len(leaves)
     gradients = tuple(torch.zeros_like(x) if g is None else g for x, g in zip(logits, found, strict=True))
     return (tuple(v.detach() for v in value) if isinstance(value, tuple) else value.detach()), gradients
 

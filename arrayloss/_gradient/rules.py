@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 Array = Any
@@ -22,10 +23,48 @@ RULES: dict[str, Callable[..., Rule]] = {}
 OF_LISTS = frozenset({"concat", "stack"})
 #: Functions whose result does not change where their argument changes a little, or that have no value to differentiate.
 CONSTANTS = frozenset(
-    """all any argmax argmin argsort can_cast ceil count_nonzero empty_like equal finfo floor
-    full_like greater greater_equal iinfo isdtype isfinite isinf isnan less less_equal logical_and logical_not
-    logical_or logical_xor nonzero not_equal ones_like result_type round searchsorted sign signbit trunc unique_all
-    unique_counts unique_inverse unique_values zeros_like""".split()
+    {
+        "all",
+        "any",
+        "argmax",
+        "argmin",
+        "argsort",
+        "can_cast",
+        "ceil",
+        "count_nonzero",
+        "empty_like",
+        "equal",
+        "finfo",
+        "floor",
+        "full_like",
+        "greater",
+        "greater_equal",
+        "iinfo",
+        "isdtype",
+        "isfinite",
+        "isinf",
+        "isnan",
+        "less",
+        "less_equal",
+        "logical_and",
+        "logical_not",
+        "logical_or",
+        "logical_xor",
+        "nonzero",
+        "not_equal",
+        "ones_like",
+        "result_type",
+        "round",
+        "searchsorted",
+        "sign",
+        "signbit",
+        "trunc",
+        "unique_all",
+        "unique_counts",
+        "unique_inverse",
+        "unique_values",
+        "zeros_like",
+    }
 )
 
 
@@ -193,10 +232,7 @@ def prod(xp: Namespace, x: Array, *, axis: Any = None, keepdims: bool = False) -
         lines = xp.reshape(xp.permute_dims(x, order), (*(x.shape[i] for i in rest), -1))
         n = lines.shape[-1]
         others = xp.stack(
-            [
-                xp.prod(xp.concat([lines[..., :i], lines[..., i + 1 :]], axis=-1), axis=-1)
-                for i in range(n)
-            ],
+            [xp.prod(xp.concat([lines[..., :i], lines[..., i + 1 :]], axis=-1), axis=-1) for i in range(n)],
             axis=-1,
         )
         back = xp.reshape(others, tuple(x.shape[i] for i in order))
@@ -301,9 +337,7 @@ def concat(xp: Namespace, arrays: list[Array], *, axis: int | None = 0) -> Rule:
     ends = [0]
     for x in arrays:
         ends.append(ends[-1] + x.shape[axis])
-    return xp.concat(arrays, axis=axis), tuple(
-        lambda g, a=a, b=b: _cut(g, axis, a, b) for a, b in zip(ends, ends[1:], strict=False)
-    )
+    return xp.concat(arrays, axis=axis), tuple(lambda g, a=a, b=b: _cut(g, axis, a, b) for a, b in pairwise(ends))
 
 
 @rule

@@ -41,7 +41,9 @@ class Tape:
         for argument, vjp in pairs:
             if isinstance(argument, Variable):
                 if argument.tape is not self:
-                    raise TypeError("value_and_grad: variables of two tapes in one operation; nest by torch or JAX instead")
+                    raise TypeError(
+                        "value_and_grad: variables of two tapes in one operation; nest by torch or JAX instead"
+                    )
                 arguments.append((argument.index, vjp))
         return self.variable(value, tuple(arguments))
 
@@ -61,10 +63,7 @@ class Tape:
                 before = found.get(argument)
                 found[argument] = step if before is None else before + step
             self.nodes[index] = ()
-        return [
-            xp.asarray(found[x.index]) if x.index in found else xp.zeros_like(x.value)
-            for x in inputs
-        ]
+        return [xp.asarray(found[x.index]) if x.index in found else xp.zeros_like(x.value) for x in inputs]
 
 
 def value_of(x: Any) -> Any:
@@ -121,15 +120,24 @@ class Variable:
 
     def _refuse(self, *_: object, **__: object) -> Any:
         raise TypeError(
-            "value_and_grad: the loss turned its logits into a plain number or array, which would cut the gradient; use "
-            "the operators and array API functions of their namespace (logits.__array_namespace__())"
+            "value_and_grad: the loss turned its logits into a plain number or array, which would cut the gradient; "
+            "use the operators and array API functions of their namespace (logits.__array_namespace__())"
         )
 
     __array__ = __bool__ = __float__ = __int__ = __index__ = __complex__ = __iter__ = __setitem__ = _refuse
-    __dlpack__ = __hash__ = _refuse  # type: ignore[assignment]
+    __dlpack__ = __hash__ = _refuse
 
     def __getitem__(self, key: Any) -> Any:
         return self.tape.namespace._call("getitem", self, key)
+
+    def __neg__(self) -> Any:
+        return self.tape.namespace._call("negative", self)
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return self.tape.namespace._call("abs", self)
 
     def __eq__(self, other: object) -> Any:
         return self.value == value_of(other)
@@ -168,9 +176,6 @@ for _symbol, _function in {
 }.items():
     setattr(Variable, f"__{_symbol}__", _operator(_function))
     setattr(Variable, f"__r{_symbol}__", _operator(_function, reverse=True))
-Variable.__neg__ = lambda self: self.tape.namespace._call("negative", self)  # type: ignore[attr-defined]
-Variable.__pos__ = lambda self: self  # type: ignore[attr-defined]
-Variable.__abs__ = lambda self: self.tape.namespace._call("abs", self)  # type: ignore[attr-defined]
 
 
 class TapeNamespace:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from arrayloss._namespace import Library, library_name
@@ -21,12 +22,22 @@ Array = Any
 Namespace = Any
 Rule = tuple[Array, Callable[[Array], Array]]
 
-#: How the tape takes a kernel that has no `_rule`: on plain arrays, since its result is a constant to differentiation ...
+#: How the tape takes a kernel that has no `_rule`: on plain arrays, its result being a constant to differentiation ...
 CONSTANTS = frozenset(
-    "constant gumbel host_range kth_largest label_counts label_dtype lovasz_weights one_hot scalar_like".split()
+    {
+        "constant",
+        "gumbel",
+        "host_range",
+        "kth_largest",
+        "label_counts",
+        "label_dtype",
+        "lovasz_weights",
+        "one_hot",
+        "scalar_like",
+    }
 )
 #: ... or in the portable form, which runs on variables.
-SHIMS = frozenset("sum_positions take_class where_or where_valid".split())
+SHIMS = frozenset({"sum_positions", "take_class", "where_or", "where_valid"})
 
 
 def library(x: Array) -> Library:
@@ -36,7 +47,12 @@ def library(x: Array) -> Library:
     return Library(str(library_name(x)), array_api_compat.array_namespace(x), sys.modules[__name__])
 
 
-# What a library can tell about its arrays ------------------------------------------------------------------------------
+def extended(name: str, namespace: Namespace, faster: dict[str, Any]) -> Library:
+    """Return a library whose kernels are those given, by name, and the portable ones where none is."""
+    return Library(name, namespace, SimpleNamespace(**{**globals(), **faster}))
+
+
+# What a library can tell about its arrays ---------------------------------------------------------------------------
 
 
 def constant(x: Array) -> Array:
@@ -74,7 +90,7 @@ def as_array(x: Array) -> Array:
     return x
 
 
-# Small shims -----------------------------------------------------------------------------------------------------------
+# Small shims --------------------------------------------------------------------------------------------------------
 
 
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
@@ -112,7 +128,7 @@ def sum_positions(xp: Namespace, x: Array) -> Array:
     return x if x.ndim == 2 else xp.sum(x, axis=tuple(range(2, x.ndim)))
 
 
-# Differentiable building blocks ----------------------------------------------------------------------------------------
+# Differentiable building blocks -------------------------------------------------------------------------------------
 
 
 def _exponentials(xp: Namespace, z: Array) -> tuple[Array, Array, Array]:
@@ -214,7 +230,7 @@ def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
     return label_sums_rule(xp, p, labels)[0]
 
 
-# Constants: selections, counts and orders, never differentiated ---------------------------------------------------------
+# Constants: selections, counts and orders, never differentiated -----------------------------------------------------
 
 
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
@@ -266,7 +282,9 @@ def ranked_lovasz_weights(xp: Namespace, ranked: Array, hit: Array, running_max:
     n2 = total - xp.flip(running_max(xp, xp.flip(xp.where(last, total - all_, zero), axis=-1)), axis=-1)
     dk = k2 - k1
     db = n2 - n1 - dk
-    left, before, after = (xp.astype(a, ranked.dtype) for a in (positives - k1, positives + n1 - k1, positives + n2 - k2))
+    left, before, after = (
+        xp.astype(a, ranked.dtype) for a in (positives - k1, positives + n1 - k1, positives + n2 - k2)
+    )
     dk, db = xp.astype(dk, ranked.dtype), xp.astype(db, ranked.dtype)
     some = before > 0.0
     share = left * db / where_or(xp, some, before, 1.0) + dk

@@ -6,18 +6,16 @@ Rules are forward ones (`custom_jvp`), so that grad, jvp, vmap and hessian all s
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import array_api_compat
 import jax
 import jax.numpy as jnp
 
-from arrayloss._kernels.generic import *  # whatever has no faster form below is the portable one
+from arrayloss._kernels import generic
 from arrayloss._kernels.generic import Array, Namespace, one_hot, ranked_lovasz_weights, where_valid
-from arrayloss._namespace import Library
 
-LIBRARY = Library("jax", array_api_compat.array_namespace(jnp.zeros(())), sys.modules[__name__])
+NAMESPACE = array_api_compat.array_namespace(jnp.zeros(()))
 #: Up to so many classes a reduction over them is written out: XLA on the CPU then fuses it with what feeds it.
 _UNROLL = 32
 
@@ -95,7 +93,7 @@ def _at_label(z: Array, labels: Array) -> Array:
 @jax.custom_jvp
 def _softmax(z: Array, valid: Array | None) -> Array:
     top, total = _held_top_and_total(z)
-    # The mask lies on the result alone: no derivative passes through what it hides, and the logits are read as they are.
+    # The mask lies on the result alone: no derivative passes through what it hides, and the logits stay as they are.
     return where_valid(jnp, valid, jnp.exp(z - top[:, None]) * (1 / total)[:, None])
 
 
@@ -200,9 +198,12 @@ def _lovasz_weights(errors: Array, positive: Array, valid: Array | None) -> Arra
     keys = where_or(jnp, valid, errors, -1)
     place = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
     _, ranked, hit, order = jax.lax.sort((-keys, keys, positive.astype(jnp.int32), place), dimension=1, num_keys=1)
-    weights = ranked_lovasz_weights(LIBRARY.xp, ranked, hit, _running_max)
+    weights = ranked_lovasz_weights(NAMESPACE, ranked, hit, _running_max)
     return jax.lax.sort((order, weights), dimension=1, num_keys=1)[1]
 
 
 def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
     return _lovasz_weights(jax.lax.stop_gradient(errors), positive, valid)
+
+
+LIBRARY = generic.extended("jax", NAMESPACE, globals())

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
-from arrayloss._kernels.generic import *  # whatever has no faster form below is the portable one
+from arrayloss._kernels import generic
 from arrayloss._kernels.generic import Array, Namespace, Rule, _numpy_gumbel
-from arrayloss._namespace import Library
 
-LIBRARY = Library("numpy", array_api_compat.numpy, sys.modules[__name__])
 #: Positions per block: with 19 classes in float32 a block is 300 kB, within the second-level cache.
 _BLOCK = 4096
 
@@ -42,7 +39,8 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
 
 def _planes(x: Array) -> Array:
     """Return `(N, C, *S)` as `(planes, C, positions)`: one plane an image, or one for all where that fits a block."""
-    images, classes, positions = *x.shape[:2], math.prod(x.shape[2:])
+    images, classes = x.shape[:2]
+    positions = math.prod(x.shape[2:])
     x = x.reshape((images, classes, positions))
     if images > 1 and images * positions <= _BLOCK:
         return x.transpose((1, 0, 2)).reshape((1, classes, images * positions))
@@ -119,7 +117,7 @@ def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Ar
 
 def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
     zs = _planes(z)
-    images, classes, positions = zs.shape
+    images, _, positions = zs.shape
     p = np.empty_like(zs, order="C")
     with _quiet():
         for n, at in _blocks(images, positions):
@@ -187,7 +185,9 @@ def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
 
 def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
     weights = np.zeros_like(errors)
-    for row, hit, out, mask in zip(errors, positive, weights, [None] * len(errors) if valid is None else valid, strict=True):
+    for row, hit, out, mask in zip(
+        errors, positive, weights, [None] * len(errors) if valid is None else valid, strict=True
+    ):
         _lovasz_row(row, hit, mask, out)
     return weights
 
@@ -235,3 +235,6 @@ def _rank(errors: Array, positive: Array, places: Array | None) -> tuple[Array, 
         order = np.argsort(-errors, kind="stable")
         ranked, hit = errors[order], positive[order].astype(np.uint8)
     return ranked, hit, order if places is None else places[order]
+
+
+LIBRARY = generic.extended("numpy", array_api_compat.numpy, globals())

@@ -7,17 +7,13 @@ applied, so that a compiled or batched call never depends on data.
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
 import array_api_compat.torch
 import torch
 
-from arrayloss._kernels.generic import *  # whatever has no faster form below is the portable one
+from arrayloss._kernels import generic
 from arrayloss._kernels.generic import Array, Namespace, ranked_lovasz_weights
-from arrayloss._namespace import Library
-
-LIBRARY = Library("torch", array_api_compat.torch, sys.modules[__name__])
 
 
 def constant(x: Array) -> Array:
@@ -128,3 +124,6 @@ def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array |
     ranked, order = torch.sort(keys, dim=-1, descending=True)
     weights = ranked_lovasz_weights(xp, ranked, positive.gather(-1, order).to(torch.int64), _running_max)
     return torch.zeros_like(weights).scatter(-1, order, weights)
+
+
+LIBRARY = generic.extended("torch", array_api_compat.torch, globals())

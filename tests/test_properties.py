@@ -1,0 +1,464 @@
+"""Every loss against its independent reference, on inputs that nobody would think of."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from backends import Backend
+from cases import CASES, Sample, reference_of
+from hypothesis import HealthCheck, example, settings
+from hypothesis import given as given_by
+from hypothesis import strategies as st
+
+import arrayloss as al
+
+CLASSES = sorted({type(case.loss) for case in CASES}, key=lambda loss: loss.__name__)
+every_loss = pytest.mark.parametrize("loss", CLASSES, ids=lambda loss: loss.__name__)
+
+#: What each loss is tried on: see `samples`. A new loss needs a line here, and `OPTIONS` one for a new option.
+KINDS: dict[str, list[str]] = {
+    "BCELoss": ["labels", "one class", "multilabel", "edges"],
+    "BootstrappedCrossEntropyLoss": ["labels"],
+    "CrossEntropyLoss": ["labels", "probabilities"],
+    "DiceLoss": ["labels", "probabilities"],
+    "DualTaskLoss": ["noisy"],
+    "EdgeAttentionLoss": ["edged"],
+    "L1Loss": ["entries"],
+    "LovaszHingeLoss": ["one class", "two classes"],
+    "LovaszSoftmaxLoss": ["labels"],
+    "MSELoss": ["entries"],
+    "MixedLoss": ["labels"],
+    "OhemCrossEntropyLoss": ["labels"],
+    "OhemEdgeAttentionLoss": ["edged"],
+    "RelaxBoundaryLoss": ["images"],
+}
+#: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
+SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
+#: Losses whose float32 values are held to 1e-4 (see golden/README.md).
+WIDE = ("Lovasz", "DualTask", "MixedLoss")
+
+WEIGHTS = st.sampled_from([0.0, 1e-3, 0.5, 1.0, 3.0])
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a call: images, classes and the space behind them."""
+
+    images: int
+    classes: int
+    space: tuple[int, ...]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        return (self.images, *self.space)
+
+    @property
+    def logits(self) -> tuple[int, ...]:
+        return (self.images, self.classes, *self.space)
+
+
+def per_class(shape: Shape) -> st.SearchStrategy[Any]:
+    return st.lists(WEIGHTS, min_size=shape.classes, max_size=shape.classes)
+
+
+def bce_weight(shape: Shape) -> st.SearchStrategy[Any]:
+    each_image = st.lists(WEIGHTS, min_size=shape.images, max_size=shape.images)
+    return st.one_of(st.none(), st.just("dynamic"), each_image)
+
+
+#: A strategy for every option of every loss.
+OPTIONS: dict[str, Any] = {
+    "border": lambda shape: st.integers(0, 3),
+    "calculate_weights": lambda shape: st.booleans(),
+    "classes": lambda shape: st.one_of(
+        st.sampled_from(["present", "all"]),
+        st.lists(st.integers(0, shape.classes - 1), min_size=1, unique=True),
+    ),
+    "coef": lambda shape: st.just([0.5, 2.0]),
+    "edge_label": lambda shape: st.just(False),
+    "edge_threshold": lambda shape: st.sampled_from([0.0, 0.4, 0.8, 1.0]),
+    "label_smoothing": lambda shape: st.sampled_from([0.0, 0.0, 0.1, 1.0]),
+    "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
+    "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
+    "min_K": lambda shape: st.sampled_from([1, 2, 5, 1000]),
+    "min_kept": lambda shape: st.sampled_from([0, 1, 3, 1000]),
+    "per_image": lambda shape: st.booleans(),
+    "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
+    "smooth": lambda shape: st.sampled_from([0.0, 1e-6, 1.0, 1e3]),
+    "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
+    "thresh": lambda shape: st.sampled_from([0.0, 0.31, 0.7, 1.0]),
+    "top_k_percent_pixels": lambda shape: st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0]),
+    "upper_bound": lambda shape: st.sampled_from([0.5, 1.0, 3.0]),
+    "weight": lambda shape: st.one_of(st.none(), per_class(shape)),
+}
+#: Options that belong to the inputs.
+OF_INPUTS = {"axis", "ignore_index", "reduction"}
+
+#: Scores that break careless formulas, by dtype.
+HOSTILE = {
+    "float64": [0.0, -0.0, 5e-324, -1e-300, 1e-16, 709.0, 745.2, -745.2, 1e4, -1e4, 1e8, -1e8, 1e100, -1e100],
+    "float32": [0.0, -0.0, 1e-45, -1e-38, 1e-8, 88.0, 103.9, -103.9, 1e4, -1e4, 1e6, -1e6],
+    "float16": [0.0, -0.0, 6e-8, 11.0, -17.0, 1e4, -1e4, 6.5e4, -6.5e4],
+    "bfloat16": [0.0, -0.0, 1e-40, 88.0, -88.0, 1e4, -1e4],
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A loss object, the inputs of one call in float64, and the dtypes they are to have."""
+
+    loss: al.Loss
+    sample: Sample
+    dtype: str
+    labels: str
+
+
+@st.composite
+def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
+    """Draw a loss of a class and inputs for it."""
+    kind = draw(st.sampled_from(KINDS[loss.__name__]))
+    # JAX compiles every new shape, so there it is always the same one.
+    one_shape = backend.name == "jax"
+    shape = Shape(2, CLASSES_OF.get(kind, 3), (3, 4)) if one_shape else draw(shapes(kind))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    fields = set(loss.__dataclass_fields__)  # type: ignore[attr-defined]
+    options = {name: draw(OPTIONS[name](shape)) for name in sorted(fields - OF_INPUTS)}
+    if loss is al.BCELoss:
+        options["weight"] = draw(bce_weight(shape))
+        options["edge_label"] = kind == "edges"
+    if kind == "entries":
+        options["reduction"] = draw(st.sampled_from(["mean", "sum", "none", "parts"]))
+    selecting = loss.__name__ in SELECTING or options.get("top_k_percent_pixels", 1.0) < 1.0
+    dtypes = backend.dtypes()[:2] if one_shape else backend.dtypes()
+    dtype = "float64" if selecting else draw(st.sampled_from(["float64", *dtypes]))
+    ignore = draw(st.sampled_from([255, 255, None, -1, 0]))
+    if kind == "probabilities" or "ignore_index" not in fields:
+        ignore = 255
+    sample = inputs(draw, rng, kind, shape, ignore, dtype, clean=options.get("label_smoothing", 0.0) > 0)
+    if "ignore_index" in fields:
+        options["ignore_index"] = ignore
+    if "axis" in fields and kind != "edges" and not one_shape:
+        options["axis"] = axis = draw(st.integers(-len(shape.logits), len(shape.logits) - 1))
+        sample = moved(sample, axis, shape)
+    return Call(
+        reduced(draw, loss, options), sample, dtype, draw(st.sampled_from(label_dtypes(sample, backend)))
+    )
+
+
+#: The number of classes, where it is not free.
+CLASSES_OF = {"one class": 1, "two classes": 2, "edges": 1}
+
+
+@st.composite
+def shapes(draw: Any, kind: str) -> Shape:
+    """Draw sizes, with images where the kind needs them and else of any number of dimensions, empty ones included."""
+    if kind in ("edges", "images", "noisy"):
+        space = (draw(st.integers(3, 5)), draw(st.integers(3, 6)))
+    else:
+        space = tuple(draw(st.lists(st.integers(1, 4), max_size=3)))
+    classes = CLASSES_OF.get(kind) or draw(st.integers(2, 5))
+    return Shape(draw(st.integers(1, 3)), classes, space)
+
+
+def inputs(
+    draw: Any, rng: np.random.Generator, kind: str, shape: Shape, ignore: int | None, dtype: str, *, clean: bool
+) -> Sample:
+    """Draw scores, with hostile ones among them, and a target of a kind."""
+    scale = draw(st.sampled_from([0.0, 1e-3, 1.0, 1.0, 20.0]))
+    logits = rng.normal(size=shape.logits) * scale
+    places = st.integers(0, max(logits.size - 1, 0))
+    # The gradient of a squared difference is twice the difference, which has to fit.
+    hostile = [x for x in HOSTILE[dtype] if kind != "entries" or dtype != "float16" or abs(x) < 6e4]
+    for place in draw(st.lists(places, max_size=4)):
+        logits.reshape(-1)[place] = draw(st.sampled_from(hostile))
+    if draw(st.booleans()) and shape.space:
+        logits[..., -1] = logits[..., 0]  # pixels that tie
+    if kind == "entries" or kind == "multilabel":
+        target = rng.normal(size=shape.logits) if kind == "entries" else probabilities(rng, shape.logits)
+        ignored = rng.random(shape.logits) < draw(st.sampled_from([0.0, 0.3, 1.0]))
+        if ignore is not None:
+            target[ignored] = ignore
+            spoil(draw, logits, target == ignore)
+        return Sample(logits, target, ignored=None if ignore is None else target == ignore)
+    if kind == "probabilities":
+        target = probabilities(rng, shape.logits)
+        return Sample(logits, target, {})
+    labels = rng.integers(0, max(shape.classes, 3 if kind == "edges" else 2), size=shape.positions)
+    if draw(st.booleans()) and shape.space:
+        labels[..., -1] = labels[..., 0]
+    if ignore is not None:
+        labels[rng.random(labels.shape) < draw(st.sampled_from([0.0, 0.3, 1.0]))] = ignore
+    valid = labels != (math.nan if ignore is None else ignore)
+    if kind not in ("edges", "one class", "two classes") and not clean:
+        holes(draw, logits, labels, valid)
+    everywhere = np.broadcast_to(~valid[:, None], logits.shape)
+    spoil(draw, logits, everywhere)
+    arrays = {"noise": rng.gumbel(size=shape.logits)} if kind == "noisy" else {}
+    if kind == "edged":
+        return Sample((logits, rng.random((shape.images, 1, *shape.space))), labels, arrays, everywhere)
+    return Sample(logits, labels, arrays, everywhere)
+
+
+def probabilities(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return numbers in [0, 1], a third of them 0 and a third 1."""
+    return np.clip(rng.uniform(-1.0, 2.0, size=shape), 0.0, 1.0)
+
+
+def spoil(draw: Any, logits: np.ndarray, ignored: np.ndarray) -> None:
+    """Put what is no number where it must not matter."""
+    logits[ignored] = draw(st.sampled_from([0.0, math.nan, math.inf, -math.inf, 1e30]))
+
+
+def holes(draw: Any, logits: np.ndarray, labels: np.ndarray, valid: np.ndarray) -> None:
+    """Put -inf at a class that is not the target, which a loss of labels takes."""
+    if not draw(st.booleans()):
+        return
+    for n, *place in itertools.islice(zip(*np.nonzero(valid), strict=True), 3):
+        other = (int(labels[(n, *place)]) + 1) % logits.shape[1]
+        logits[(n, other, *place)] = -math.inf
+
+
+def moved(sample: Sample, axis: int, shape: Shape) -> Sample:
+    """Return the sample with the class axis elsewhere."""
+    logits = tuple(np.moveaxis(x, 1, axis) for x in sample.parts)
+    like_logits = sample.target.shape == shape.logits
+    return Sample(
+        logits if isinstance(sample.logits, tuple) else logits[0],
+        np.moveaxis(sample.target, 1, axis) if like_logits and sample.target.dtype.kind == "f" else sample.target,
+        {name: np.moveaxis(x, 1, axis) for name, x in sample.arrays.items()},
+        None if sample.ignored is None else np.moveaxis(sample.ignored, 1, axis),
+    )
+
+
+def label_dtypes(sample: Sample, backend: Backend) -> list[str]:
+    """Return the dtypes that hold the labels."""
+    if sample.target.dtype.kind == "f" or sample.target.size == 0:
+        return ["int64"]
+    low, high = int(sample.target.min()), int(sample.target.max())
+    names = ["int64", "int32", "int16", "uint64", "uint8", "int8"]
+    return [n for n in names if np.iinfo(n).min <= low and high <= np.iinfo(n).max]
+
+
+def reduced(draw: Any, loss: type[al.Loss], options: dict[str, Any]) -> al.Loss:
+    """Return the loss object with a reduction that it takes."""
+    if loss is al.MixedLoss or "reduction" in options:
+        return loss(**options)
+    reduction = draw(st.sampled_from(["mean", "mean", "sum", "none", "parts"]))
+    try:
+        return loss(reduction=reduction, **options)
+    except ValueError:
+        assert reduction == "parts"
+        return loss(**options)
+
+
+def test_every_loss_and_option_is_drawn() -> None:
+    assert {loss.__name__ for loss in CLASSES} <= set(KINDS)
+    for loss in CLASSES:
+        assert set(loss.__dataclass_fields__) - OF_INPUTS <= set(OPTIONS)  # type: ignore[attr-defined]
+
+
+def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return x.astype(dtype) if x.dtype.kind == "f" else x
+
+
+def check(call: Call, backend: Backend) -> None:
+    """Compare a call with the reference, on the numbers that the dtype holds."""
+    sample, narrow = call.sample, [rounded(x, call.dtype) for x in call.sample.parts]
+    target = sample.target.astype(call.labels) if sample.target.dtype.kind in "iu" else rounded(sample.target, call.dtype)
+    arrays = {name: rounded(x, call.dtype) for name, x in sample.arrays.items()}
+    several = isinstance(sample.logits, tuple)
+
+    given = tuple(map(backend.array, narrow))
+    value, gradients = al.value_and_grad(call.loss)(
+        given if several else given[0],
+        backend.array(target),
+        **{name: backend.array(x) for name, x in arrays.items()},
+    )
+
+    wide = [x.astype(np.float64) for x in narrow]
+    exact = target if target.dtype.kind in "iu" else target.astype(np.float64)
+    expected = reference_of(call.loss)(
+        tuple(wide) if several else wide[0], exact, **{k: x.astype(np.float64) for k, x in arrays.items()}
+    )
+    results = value if isinstance(value, tuple) else (value,)
+    for found, e in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=True):
+        assert backend.is_array(found)
+        found = backend.numpy(found)
+        assert found.shape == np.shape(e)
+        assert str(found.dtype) == ("float64" if call.dtype == "float64" else "float32")
+        relative, absolute = 1e-9, 1e-12
+        if call.dtype != "float64":
+            # What is a difference of numbers around 1, such as a Dice loss, has an absolute error of float32.
+            relative, absolute = (1e-4 if type(call.loss).__name__.startswith(WIDE) else 1e-5), 2e-6
+        largest = np.abs(e).max(initial=0.0) if np.shape(e) else abs(e)
+        np.testing.assert_allclose(found, e, rtol=0, atol=relative * largest + absolute)
+    for g, x in zip(gradients if several else (gradients,), narrow, strict=True):
+        g = backend.numpy(g)
+        assert (g.shape, str(g.dtype)) == (x.shape, call.dtype)
+        assert np.isfinite(g.astype(np.float64)).all()
+    if sample.ignored is not None and sample.ignored.any():
+        first = backend.numpy(gradients[0] if several else gradients)
+        neighbours = type(call.loss).__name__ == "DualTaskLoss"  # where an ignored pixel counts as a fixed one
+        assert (first[sample.ignored] == 0).all() or neighbours
+
+
+def properties(count: int) -> Any:
+    """Return the settings of a test: always the same examples, no limit on the time of one."""
+    return settings(
+        derandomize=True,
+        deadline=None,
+        database=None,
+        max_examples=count,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@every_loss
+@pytest.mark.backends("numpy")
+@properties(50)
+@given_by(data=st.data())
+def test_on_numpy(loss: type[al.Loss], backend: Backend, data: Any) -> None:
+    check(data.draw(calls(loss, backend)), backend)
+
+
+@every_loss
+@pytest.mark.backends("strict", "torch")
+@properties(20)
+@given_by(data=st.data())
+def test_on_strict_and_torch(loss: type[al.Loss], backend: Backend, data: Any) -> None:
+    check(data.draw(calls(loss, backend)), backend)
+
+
+@every_loss
+@pytest.mark.backends("cupy", "torch-cuda")
+@properties(20)
+@given_by(data=st.data())
+def test_on_a_gpu(loss: type[al.Loss], backend: Backend, data: Any) -> None:
+    check(data.draw(calls(loss, backend)), backend)
+
+
+@every_loss
+@pytest.mark.backends("jax")
+@properties(6)
+@given_by(data=st.data())
+def test_on_jax(loss: type[al.Loss], backend: Backend, data: Any) -> None:
+    import jax
+
+    # Every operation is a program of its own here: cheap ones to compile will do.
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        check(data.draw(calls(loss, backend)), backend)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+# Label maps ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.backends("numpy", "strict", "torch")
+@properties(30)
+@given_by(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 2), st.integers(1, 6), st.integers(1, 7)),
+    radius=st.integers(0, 4),
+    ignore=st.sampled_from([255, 0, None]),
+)
+@example(seed=0, size=(1, 1, 1), radius=9, ignore=None)
+def test_label_edges(seed: int, size: tuple[int, int, int], radius: int, ignore: int | None, backend: Backend) -> None:
+    import reference
+
+    target = np.random.default_rng(seed).choice(np.asarray([0, 1, 255], dtype=np.uint8), size=size)
+    found = al.label_edges(backend.array(target), radius=radius, ignore_index=ignore)
+    expected = reference.label_edges(target, radius=radius, ignore_index=ignore)
+    np.testing.assert_array_equal(backend.numpy(found), expected)
+
+
+# Invariants that hold without a reference ---------------------------------------------------------------------------------
+
+
+@pytest.mark.backends("numpy", "strict", "torch")
+@properties(40)
+@given_by(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 70),
+    copies=st.integers(2, 9),
+    share=st.sampled_from([0.1, 0.3, 0.5, 0.9]),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_tied_pixels_are_selected_together(
+    seed: int, count: int, copies: int, share: float, dtype: str, backend: Backend
+) -> None:
+    """Copies of a pixel all count or none does, wherever they stand, however a library splits its loops."""
+    rng = np.random.default_rng(seed)
+    logits, labels = rng.normal(size=(1, 3, count)).astype(dtype), rng.integers(0, 3, size=(1, count))
+    order = rng.permutation(count * copies)
+    many, many_labels = np.tile(logits, copies)[..., order], np.tile(labels, copies)[..., order]
+    pixel = np.tile(np.arange(count), copies)[order]
+    losses = [al.CrossEntropyLoss(top_k_percent_pixels=share, reduction="none")]
+    losses += [
+        make(reduction="none")
+        for name, make in {
+            "OhemCrossEntropyLoss": lambda **o: al.OhemCrossEntropyLoss(0.1, max(1, count // 2), **o),
+            "BootstrappedCrossEntropyLoss": lambda **o: al.BootstrappedCrossEntropyLoss(max(1, count // 2), 9.0, **o),
+        }.items()
+        if name in al.__all__
+    ]
+    for loss in losses:
+        kept = backend.numpy(loss(backend.array(many), backend.array(many_labels)))[0] > 0
+        for i in range(count):
+            assert len(set(kept[pixel == i])) == 1, (loss, i)
+
+
+@pytest.mark.backends("numpy", "torch")
+@properties(10)
+@given_by(seed=st.integers(0, 2**32 - 1), split=st.integers(1, 3))
+def test_parts_of_batches_add_up(seed: int, split: int, backend: Backend) -> None:
+    """Totals and weights of two halves give the mean of the whole batch."""
+    rng = np.random.default_rng(seed)
+    logits, labels = rng.normal(size=(4, 3, 5)), rng.integers(0, 3, size=(4, 5))
+    labels[rng.random(labels.shape) < 0.3] = 255
+    for loss in (al.CrossEntropyLoss, al.BCELoss):
+        whole = loss()(backend.array(logits), backend.array(labels))
+        halves = [
+            loss(reduction="parts")(backend.array(logits[part]), backend.array(labels[part]))
+            for part in (slice(0, split), slice(split, None))
+        ]
+        total, weight = (sum(float(backend.numpy(h[i])) for h in halves) for i in (0, 1))
+        np.testing.assert_allclose(backend.numpy(whole), total / weight, rtol=1e-12)
+
+
+# Options as arrays --------------------------------------------------------------------------------------------------------
+
+ARRAY_OPTIONS = [
+    ("cross_entropy_loss", "weight", [0.5, 1.0, 2.0]),
+    ("bce_loss", "weight", [0.5, 2.0]),
+    ("bce_loss", "weight", [[[0.5], [1.0], [2.0]]]),
+    ("bce_loss", "pos_weight", [0.5, 1.0, 2.0]),
+    ("bce_loss", "pos_weight", 2.0),
+    ("dice_loss", "weight", [0.5, 1.0, 2.0]),
+    ("ohem_cross_entropy_loss", "weight", [0.5, 1.0, 2.0]),
+    ("bootstrapped_cross_entropy_loss", "weight", [0.5, 1.0, 2.0]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"), [o for o in ARRAY_OPTIONS if o[0] in al.__all__], ids=lambda x: str(x).replace(" ", "")
+)
+def test_options_may_be_arrays(name: str, option: str, value: Any, backend: Backend, rng: np.random.Generator) -> None:
+    """An option handed to a function as an array of the library does what the same numbers do."""
+    logits, target = rng.normal(size=(2, 3, 5)), rng.integers(0, 3, size=(2, 5))
+    needed = {"min_K": 2, "loss_th": 0.5} if name.startswith("bootstrapped") else {}
+    function = getattr(al, name)
+    given = backend.array(logits), backend.array(target)
+    array = backend.array(np.asarray(value))
+    found = function(*given, **needed, **{option: array})
+    expected = function(logits, target, **needed, **{option: value})
+    np.testing.assert_allclose(backend.numpy(found), expected, rtol=1e-12)
+    bound = getattr(al, next(c.__name__ for c in CLASSES if c.function is function))
+    np.testing.assert_allclose(bound(**needed, **{option: np.asarray(value)})(logits, target), expected, rtol=1e-14)
