@@ -109,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object instead of the value")
 
     backends = command("backends", "say what is installed and what runs here", _BACKENDS, _BACKENDS_EXAMPLE)
+    backends.add_argument("--table", action="store_true", help="print which loss works in which way on which library")
     backends.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     return parser
 

@@ -290,9 +290,11 @@ def open_labels(
         return labels, None, None
     valid = labels != ignore_index if ignorable else None
     if found is not None:
-        labels = xp.where(valid, labels, xp.zeros_like(labels))
-        _refuse_labels(function, labels, k.host_range(labels), classes, ignore_index)
-        return labels, valid, None
+        safe = xp.where(valid, labels, xp.zeros_like(labels))
+        # Constant labels can be read while other arrays are traced; what is computed from them cannot.
+        if (found := k.host_range(safe)) is not None:
+            _refuse_labels(function, safe, found, classes, ignore_index)
+            return safe, valid, None
     wrong = (labels < 0) | (labels >= classes)
     safe = xp.where(wrong if valid is None else wrong | ~valid, xp.zeros_like(labels), labels)
     return safe, valid, poison(library, wrong if valid is None else wrong & valid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from arrayloss._options import check
@@ -46,8 +46,3 @@ def _class_doc(name: str, function: Callable[..., Any]) -> str:
     summary, _, rest = (function.__doc__ or "").partition("\n")
     bound = f"The options of `arrayloss.{function.__name__}`, bound: `{name}(...)(logits, target)`."
     return f"{summary}\n\n    {bound}\n{rest}"
-
-
-def option_names(loss: type[Loss]) -> list[str]:
-    """Return the names of the options of a loss class, in the order of its constructor."""
-    return [field.name for field in fields(loss)]  # type: ignore[arg-type]  # every subclass is a dataclass

@@ -117,3 +117,11 @@ def dtype_name(x: Any) -> str:
     if name is None:
         name = _NAMES[dtype] = str(dtype)
     return name
+
+
+def device_of(x: Any) -> Any:
+    """Return the device of an array, for `device=`; None where it has none to tell, as traced JAX arrays.
+
+    array-api-compat's `device` does the same through cached look-ups, of which torch.compile warns.
+    """
+    return getattr(x, "device", None)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from arrayloss import _inputs, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
-from arrayloss._namespace import FLOATS, LABELS, common_library, dtype_name
+from arrayloss._namespace import FLOATS, LABELS, common_library, device_of, dtype_name
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -306,10 +306,8 @@ def _edges(library: Any, labels: Array, radius: float, ignore_index: int | None)
 
 def _inside(xp: Any, labels: Array, down: int, right: int) -> Array:
     """Return where a pixel's neighbour at the offset is still in the image, shape `(H, W)`."""
-    from array_api_compat import device
-
     masks = []
     for length, step in ((labels.shape[1], down), (labels.shape[2], right)):
-        index = xp.arange(length, dtype=labels.dtype, device=device(labels)) + step
+        index = xp.arange(length, dtype=labels.dtype, device=device_of(labels)) + step
         masks.append((index >= 0) & (index < length))
     return xp.expand_dims(masks[0], axis=1) & xp.expand_dims(masks[1], axis=0)

@@ -21,6 +21,8 @@ class Backend:
     needs = "numpy"
     #: Whether a bad label raises (else it makes the loss NaN).
     reads = True
+    #: Whether every new shape or option is compiled: such a backend is tried on fewer parameters of the same kind.
+    compiles = False
 
     def available(self) -> str | None:
         """Return why the backend cannot run here, or None."""
@@ -108,7 +110,7 @@ class Torch(Backend):
 class TorchCompiled(Torch):
     """torch.compile without a graph break; the graph is run as captured, as what is generated from it is torch's."""
 
-    name, reads = "torch-compiled", False
+    name, reads, compiles = "torch-compiled", False, True
 
     def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         import torch
@@ -126,7 +128,7 @@ class TorchCompiled(Torch):
 
 
 class Jax(Backend):
-    name, needs = "jax", "jax"
+    name, needs, compiles = "jax", "jax", True
 
     def array(self, x: np.ndarray) -> Any:
         import jax.numpy as jnp

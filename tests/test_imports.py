@@ -53,8 +53,9 @@ def needs(*names: str) -> Any:
         "assert pickle.loads(pickle.dumps(l)) == l and hash(l)",
         "import arrayloss as al; al.value_and_grad(al.L1Loss())",
         "import arrayloss as al\ntry: al.CrossEntropyLoss(ignore_index='x')\nexcept TypeError: pass",
-        "import arrayloss as al\ntry: al.dice_loss([[1.0]], [0])\nexcept TypeError as e: assert 'expected an array' in str(e)",
-        "import arrayloss as al, inspect, pydoc; [inspect.signature(getattr(al, n)) for n in al.__all__]; pydoc.render_doc(al)",
+        "import arrayloss as al\ntry: al.dice_loss([[1.0]], [0])\nexcept TypeError as e: assert 'an array' in str(e)",
+        "import arrayloss as al, inspect, pydoc\n[inspect.signature(getattr(al, n)) for n in al.__all__]\n"
+        "pydoc.render_doc(al)",
     ],
     ids=["import", "star", "construct", "repr", "pickle", "value_and_grad", "option", "no array", "help"],
 )
@@ -105,7 +106,7 @@ def test_a_call_on_another_library_loads_no_third() -> None:
     assert not loaded_by(code) & {"torch", "jax", "cupy", "sklearn", "matplotlib"}
 
 
-# Names --------------------------------------------------------------------------------------------------------------------
+# Names --------------------------------------------------------------------------------------------------------------
 
 
 def test_version() -> None:
@@ -142,7 +143,7 @@ def test_every_public_name_is_documented() -> None:
         assert doc[0].isupper(), name
 
 
-# Two libraries ------------------------------------------------------------------------------------------------------------
+# Two libraries ------------------------------------------------------------------------------------------------------
 
 PAIRS = [(a, b) for a in ("numpy", "torch", "jax", "strict") for b in ("numpy", "torch", "jax", "strict") if a != b]
 MODULES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "strict": "array_api_strict"}
@@ -178,7 +179,9 @@ def test_logits_and_target_of_two_libraries(first: str, second: str) -> None:
     x, y = a.array(np.zeros((2, 3, 4))), b.array(np.zeros((2, 4), dtype=np.int64))
     for loss in (al.CrossEntropyLoss(), al.DiceLoss(), al.BCELoss()):
         for call in (loss, al.value_and_grad(loss)):
-            with pytest.raises(TypeError, match=message(type(loss).function.__name__, "logits", "target", first, second)):
+            with pytest.raises(
+                TypeError, match=message(type(loss).function.__name__, "logits", "target", first, second)
+            ):
                 call(x, y)
     same = b.array(np.zeros((2, 3, 4)))
     for loss in (al.L1Loss(), al.MSELoss()):

@@ -53,7 +53,7 @@ def valid_mean(losses: Any, target: Any) -> Any:
     return xp.sum(losses) / float(np.maximum(np.asarray(target != 255).sum(), 1))
 
 
-# The same loss, whole: what is caught below is not caught in it -----------------------------------------------------------
+# The same loss, whole: what is caught below is not caught in it -----------------------------------------------------
 
 
 def sound(logits: Any, target: Any, **options: Any) -> Any:
@@ -83,7 +83,7 @@ def test_a_sound_loss_passes(test: Callable[[Case, Backend], Any]) -> None:
     test(cross_entropy(sound), NUMPY)
 
 
-# Broken losses ------------------------------------------------------------------------------------------------------------
+# Broken losses ------------------------------------------------------------------------------------------------------
 
 
 def test_a_denominator_that_counts_ignored_pixels() -> None:

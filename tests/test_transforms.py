@@ -28,11 +28,12 @@ def by_class(choose: Callable[..., Case]) -> list[Case]:
     return [choose(cases) for cases in grouped.values()]
 
 
-#: Where a compilation takes long: of each class the first case, the one with the most options changed, or both.
-one_per_class = pytest.mark.parametrize("case", by_class(lambda cases: cases[0]), ids=str)
-most_options = pytest.mark.parametrize("case", by_class(lambda cases: max(cases, key=lambda c: len(str(c)))), ids=str)
-TWO = by_class(lambda cases: cases[0]) + by_class(lambda cases: max(cases[1:], key=lambda c: len(str(c)), default=None))
-two_per_class = pytest.mark.parametrize("case", [c for c in TWO if c is not None], ids=str)
+#: Where a compilation takes long: of each class the first case, or the one with the most options changed, or of some.
+FIRST = by_class(lambda cases: cases[0])
+MOST = by_class(lambda cases: max(cases, key=lambda c: len(str(c))))
+one_per_class = pytest.mark.parametrize("case", FIRST, ids=str)
+most_options = pytest.mark.parametrize("case", MOST, ids=str)
+some_classes = pytest.mark.parametrize("case", MOST[::3], ids=str)
 jax_only = pytest.mark.backends("jax")
 torch_only = pytest.mark.backends("torch")
 numpy_only = pytest.mark.backends("numpy")
@@ -122,7 +123,7 @@ def test_the_value_alone(case: Case, backend: Backend, rng: np.random.Generator)
             np.testing.assert_allclose(backend.numpy(x), backend.numpy(y), rtol=1e-6)
 
 
-# JAX ----------------------------------------------------------------------------------------------------------------------
+# JAX ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -189,7 +190,38 @@ def test_jax_shapes_without_computing(case: Case, backend: Backend, jax: Any, rn
 
 
 @jax_only
-@two_per_class
+@every_case
+def test_jax_target_from_outside(case: Case, backend: Backend, jax: Any, rng: np.random.Generator) -> None:
+    """A target that a traced function closes over can be read, while what is computed from it cannot."""
+    sample = case.make(rng)
+    logits, target, arrays = given(backend, sample)
+
+    def value(x: Any) -> Any:
+        return case.loss(x, target, **arrays)
+
+    several = jax.tree.map(lambda x: jax.numpy.stack([x, x, x]), logits)
+    assert jax.eval_shape(jax.grad(value), logits) == jax.eval_shape(lambda x: x, logits)
+    assert jax.eval_shape(jax.vmap(value), several).shape == (3,)
+
+
+@jax_only
+def test_jax_value_with_a_target_from_outside(backend: Backend, jax: Any, rng: np.random.Generator) -> None:
+    sample = labels(rng)
+    target = backend.array(sample.target)
+    for loss in (al.CrossEntropyLoss(), al.DiceLoss(), al.BCELoss()):
+        found = jax.jit(lambda x, loss=loss: loss(x, target))(backend.array(sample.logits))
+        np.testing.assert_allclose(found, loss(sample.logits, sample.target), rtol=1e-12)
+        wrong = target.at[0, 0, 0].set(7)
+        # While tracing, values need not be read: NaN will do, and so will an error.
+        try:
+            spoilt = jax.jit(lambda x, loss=loss, wrong=wrong: loss(x, wrong))(backend.array(sample.logits))
+        except ValueError:
+            continue
+        assert np.isnan(spoilt)
+
+
+@jax_only
+@most_options
 def test_jax_vmap_is_a_loop(case: Case, backend: Backend, jax: Any, rng: np.random.Generator) -> None:
     samples = batch_of(case, rng)
     logits, target, arrays = stacked(backend, samples)
@@ -295,7 +327,7 @@ def test_jax_debug_nans_with_a_hole(backend: Backend, jax: Any) -> None:
 
 
 @jax_only
-def test_jax_scan_and_cond(backend: Backend, jax: Any, rng: np.random.Generator) -> None:
+def test_jax_training_loop(backend: Backend, jax: Any, rng: np.random.Generator) -> None:
     """A training loop within one compiled program."""
     sample = labels(rng)
     x, target = backend.array(sample.logits), backend.array(sample.target)
@@ -309,7 +341,7 @@ def test_jax_scan_and_cond(backend: Backend, jax: Any, rng: np.random.Generator)
     assert (np.diff(values) < 0).all()
 
 
-# torch --------------------------------------------------------------------------------------------------------------------
+# torch --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -405,8 +437,12 @@ def test_torch_func_vmap_is_a_loop(case: Case, backend: Backend, torch: Any, rng
     plain = torch.func.vmap(one)(logits, target, arrays)
     grads = torch.func.vmap(torch.func.grad(one))(logits, target, arrays)
     values, gradients = torch.func.vmap(lambda x, t, a: al.value_and_grad(case.loss)(x, t, **a))(logits, target, arrays)
+    # Predictions of one target, which is not mapped over.
+    _, one_target, one_array = given(backend, samples[0])
+    shared = torch.func.vmap(one, in_dims=(0, None, None))(logits, one_target, one_array)
     for i, sample in enumerate(samples):
         value, expected = tape(case, sample)
+        close(shared[i].numpy(), tape(case, replace(samples[0], logits=sample.logits))[0])
         close(plain[i].numpy(), value)
         close(values[i].numpy(), value)
         for f, g, e in zip(parts(gradients), parts(grads), expected, strict=True):
@@ -472,19 +508,24 @@ def torch_gradients(torch: Any, loss: Callable[..., Any], logits: Any, target: A
     return [value.detach().numpy(), *(g.numpy() for g in gradients)]
 
 
+def repeated(sample: Sample, images: int) -> Sample:
+    """Return a sample of so many images, those given over and over."""
+
+    def repeat(x: np.ndarray) -> np.ndarray:
+        return np.resize(x, (images, *x.shape[1:]))
+
+    arrays = {name: repeat(x) for name, x in sample.arrays.items()}
+    return Sample(like(sample.logits, map(repeat, sample.parts)), repeat(sample.target), arrays)
+
+
 @torch_only
 @most_options
 def test_torch_compile(case: Case, backend: Backend, torch: Any, rng: np.random.Generator) -> None:
-    """One graph forward and backward, none again for the same shapes, and with dynamic=True one for all batch sizes."""
-    samples = [case.make(rng) for _ in range(3)]
-    samples[2] = replace(
-        samples[2],
-        logits=like(samples[2].logits, [np.concatenate([x, x[:1]]) for x in samples[2].parts]),
-        target=np.concatenate([samples[2].target, samples[2].target[:1]]),
-        arrays={name: np.concatenate([x, x[:1]]) for name, x in samples[2].arrays.items()},
-    )
-    loss = compiled(torch, case.loss, backend="aot_eager", dynamic=True)
-    for sample in samples:
+    """With dynamic=True there is one graph for all batch sizes."""
+    loss = compiled(torch, case.loss, backend="eager", dynamic=True)
+    # No batch size is a size of another axis, which torch would take to be the same number.
+    for images in (11, 11, 13):
+        sample = repeated(case.make(rng), images)
         found = torch_gradients(torch, loss, *given(backend, sample))
         value, gradients = tape(case, sample)
         for f, e in zip(found, [value, *gradients], strict=True):
@@ -494,17 +535,32 @@ def test_torch_compile(case: Case, backend: Backend, torch: Any, rng: np.random.
 
 
 @torch_only
-@two_per_class
-def test_torch_compile_static_shapes(case: Case, backend: Backend, torch: Any, rng: np.random.Generator) -> None:
-    loss = compiled(torch, al.value_and_grad(case.loss), backend="eager")
+@some_classes
+def test_torch_compile_backward(case: Case, backend: Backend, torch: Any, rng: np.random.Generator) -> None:
+    """The backward pass is traced too, ahead of time."""
+    loss = compiled(torch, case.loss, backend="aot_eager")
     for sample in batch_of(case, rng, 2):
+        found = torch_gradients(torch, loss, *given(backend, sample))
+        value, gradients = tape(case, sample)
+        for f, e in zip(found, [value, *gradients], strict=True):
+            close(f, e)
+        assert graphs(torch) == 1
+
+
+@torch_only
+@some_classes
+def test_torch_compile_by_default(case: Case, backend: Backend, torch: Any, rng: np.random.Generator) -> None:
+    """Called again with the same shapes nothing is compiled anew, with another batch size once, and then no more."""
+    loss = compiled(torch, al.value_and_grad(case.loss), backend="eager")
+    for images, expected_graphs in ((11, 1), (11, 1), (13, 2), (17, 2)):
+        sample = repeated(case.make(rng), images)
         logits, target, arrays = given(backend, sample)
         value, gradients = loss(logits, target, **arrays)
         expected, expected_gradients = tape(case, sample)
         close(value.numpy(), expected)
         for f, e in zip(parts(gradients), expected_gradients, strict=True):
             close(f.numpy(), e)
-    assert graphs(torch) == 1
+        assert graphs(torch) == expected_graphs
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
@@ -605,7 +661,7 @@ def test_torch_expanded_logits(backend: Backend, torch: Any, rng: np.random.Gene
         close(x.grad.numpy(), expected)
 
 
-# NumPy --------------------------------------------------------------------------------------------------------------------
+# NumPy --------------------------------------------------------------------------------------------------------------
 
 
 def numpy_layouts(x: np.ndarray) -> Iterator[np.ndarray]:

@@ -7,11 +7,16 @@ import json
 from dataclasses import asdict
 
 import arrayloss
+from arrayloss import _capabilities
+from arrayloss._cli.catalog import loss_classes
 from arrayloss._cli.libraries import NAMES, find
 
 
 def run(args: argparse.Namespace) -> None:
     """Print what is known of each array library."""
+    if args.table:
+        _print_table()
+        return
     found = [find(name) for name in NAMES]
     if args.json:
         backends = {
@@ -25,3 +30,21 @@ def run(args: argparse.Namespace) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for row in rows:
         print("  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip())
+
+
+def _print_table() -> None:
+    """Print which loss works in which way on which library."""
+    losses = [loss.__name__ for loss in loss_classes()]
+    width = max(map(len, losses))
+    for library, ways in _capabilities.WAYS.items():
+        note = f"  ({_capabilities.UNTRIED[library]})" if library in _capabilities.UNTRIED else ""
+        print(f"{library}: {', '.join(_capabilities.DTYPES[library])}{note}")
+        print(f"  {'':{width}}  {'  '.join(ways)}")
+        for loss in losses:
+            cells = ["-" if _capabilities.limit(loss, library, way) else "x" for way in ways]
+            print(f"  {loss:{width}}  {'  '.join(f'{c:{len(w)}}' for c, w in zip(cells, ways, strict=True))}".rstrip())
+        print()
+    if not _capabilities.LIMITS:
+        print("x: works, in every dtype listed; no exceptions")
+    for found in _capabilities.LIMITS:
+        print(f"-: {found.loss or 'every loss'}, {found.library}, {found.way}: {found.reason}")

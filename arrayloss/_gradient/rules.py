@@ -13,6 +13,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from arrayloss._namespace import device_of
+
 Array = Any
 Namespace = Any
 Vjp = Callable[[Array], Array]
@@ -369,9 +371,7 @@ def take(xp: Namespace, x: Array, indices: Array, *, axis: int = 0) -> Rule:
     y = xp.take(x, indices, axis=axis)
 
     def vjp(g: Array) -> Array:
-        from array_api_compat import device
-
-        index = xp.arange(x.shape[axis], dtype=indices.dtype, device=device(indices))
+        index = xp.arange(x.shape[axis], dtype=indices.dtype, device=device_of(indices))
         hit = xp.astype(xp.expand_dims(index, axis=1) == xp.expand_dims(indices, axis=0), g.dtype)
         last = (*(i for i in range(g.ndim) if i != axis % g.ndim), axis % g.ndim)
         spread = xp.matmul(hit, xp.expand_dims(xp.permute_dims(g, last), axis=-1))[..., 0]
@@ -385,11 +385,9 @@ def take_along_axis(xp: Namespace, x: Array, indices: Array, *, axis: int = -1) 
     y = xp.take_along_axis(x, indices, axis=axis)
 
     def vjp(g: Array) -> Array:
-        from array_api_compat import device
-
         at = axis % x.ndim
         shape = tuple(x.shape[at] if i == at else 1 for i in range(x.ndim + 1))
-        index = xp.reshape(xp.arange(x.shape[at], dtype=indices.dtype, device=device(indices)), shape)
+        index = xp.reshape(xp.arange(x.shape[at], dtype=indices.dtype, device=device_of(indices)), shape)
         # One column of indices at a time along a new last axis, so that equal indices add up.
         last = xp.expand_dims(indices, axis=-1)
         total = None

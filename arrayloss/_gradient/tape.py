@@ -13,7 +13,7 @@ from typing import Any
 
 from arrayloss._gradient import rules, total_of
 from arrayloss._kernels import generic
-from arrayloss._namespace import Library, library_name, library_of
+from arrayloss._namespace import Library, device_of, library_name, library_of
 
 Array = Any
 #: Maps the gradient of a result to the gradient of one argument.
@@ -104,9 +104,7 @@ class Variable:
 
     @property
     def device(self) -> Any:
-        from array_api_compat import device
-
-        return device(self.value)
+        return device_of(self.value)
 
     @property
     def T(self) -> Any:

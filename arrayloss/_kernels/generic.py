@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from arrayloss._namespace import Library, library_name
+from arrayloss._namespace import Library, device_of, library_name
 
 Array = Any
 #: A namespace's module, or the tape's stand-in for one.
@@ -95,9 +95,7 @@ def as_array(x: Array) -> Array:
 
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
     """Return a number, or nested tuples of numbers, as an array of the dtype and on the device of `x`."""
-    from array_api_compat import device
-
-    return xp.asarray(value, dtype=x.dtype, device=device(x))
+    return xp.asarray(value, dtype=x.dtype, device=device_of(x))
 
 
 def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array:
@@ -112,9 +110,7 @@ def where_valid(xp: Namespace, valid: Array | None, x: Array) -> Array:
 
 def one_hot(xp: Namespace, labels: Array, classes: int) -> Array:
     """Return the boolean one-hot form `(N, C, *S)` of labels `(N, *S)`."""
-    from array_api_compat import device
-
-    index = xp.arange(classes, dtype=labels.dtype, device=device(labels))
+    index = xp.arange(classes, dtype=labels.dtype, device=device_of(labels))
     return xp.expand_dims(labels, axis=1) == xp.reshape(index, (1, classes) + (1,) * (labels.ndim - 1))
 
 
@@ -261,16 +257,18 @@ def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array |
     ranked = xp.take_along_axis(keys, order, axis=-1)
     hit = xp.astype(xp.take_along_axis(positive, order, axis=-1), xp.int32)
     back = xp.argsort(order, axis=-1)
-    return xp.take_along_axis(ranked_lovasz_weights(xp, ranked, hit, _running_max), back, axis=-1)
+    return xp.take_along_axis(ranked_lovasz_weights(xp, ranked, hit, _running_sum, _running_max), back, axis=-1)
 
 
-def ranked_lovasz_weights(xp: Namespace, ranked: Array, hit: Array, running_max: Callable[..., Array]) -> Array:
+def ranked_lovasz_weights(
+    xp: Namespace, ranked: Array, hit: Array, running_sum: Callable[..., Array], running_max: Callable[..., Array]
+) -> Array:
     """Return `lovasz_weights` of rows in falling order, `hit` being 1 at positives and invalid ones below 0."""
     one = xp.ones_like(hit)
     fresh = ranked[:, 1:] != ranked[:, :-1]
     edge = xp.ones_like(ranked[:, :1], dtype=xp.bool)
     first, last = xp.concat([edge, fresh], axis=-1), xp.concat([fresh, edge], axis=-1)
-    hits, all_ = xp.cumulative_sum(hit, axis=-1, dtype=hit.dtype), xp.cumulative_sum(one, axis=-1, dtype=hit.dtype)
+    hits, all_ = running_sum(xp, hit), running_sum(xp, one)
     positives = hits[:, -1:]
     zero = xp.zeros_like(hit)
     # What was ranked before a group stands at its first entry, what is left after it at its last: both only grow
@@ -292,6 +290,10 @@ def ranked_lovasz_weights(xp: Namespace, ranked: Array, hit: Array, running_max:
     # With no positives at all `before` is 0 in the first group alone, which then weighs 1.
     weight = xp.where(some, weight, 1.0 / (dk + db))
     return where_or(xp, ranked >= 0.0, weight, 0.0)
+
+
+def _running_sum(xp: Namespace, x: Array) -> Array:
+    return xp.cumulative_sum(x, axis=-1, dtype=x.dtype)
 
 
 def _running_max(xp: Namespace, x: Array) -> Array:

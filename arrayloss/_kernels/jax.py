@@ -189,6 +189,10 @@ def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
     return jax.lax.top_k(rows, k)[0][:, k - 1]
 
 
+def _running_sum(xp: Namespace, x: Array) -> Array:
+    return jnp.cumsum(x, axis=-1, dtype=x.dtype)
+
+
 def _running_max(xp: Namespace, x: Array) -> Array:
     return jax.lax.cummax(x, axis=x.ndim - 1)
 
@@ -198,7 +202,7 @@ def _lovasz_weights(errors: Array, positive: Array, valid: Array | None) -> Arra
     keys = where_or(jnp, valid, errors, -1)
     place = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
     _, ranked, hit, order = jax.lax.sort((-keys, keys, positive.astype(jnp.int32), place), dimension=1, num_keys=1)
-    weights = ranked_lovasz_weights(NAMESPACE, ranked, hit, _running_max)
+    weights = ranked_lovasz_weights(NAMESPACE, ranked, hit, _running_sum, _running_max)
     return jax.lax.sort((order, weights), dimension=1, num_keys=1)[1]
 
 

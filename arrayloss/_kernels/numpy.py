@@ -17,7 +17,10 @@ _BLOCK = 4096
 
 
 def host_range(x: Array) -> tuple[float, float] | None:
-    return (x.min().item(), x.max().item()) if x.size else None
+    if x.size == 0:
+        return None
+    # The reductions of the ufuncs, since the methods around them cost as much again on small arrays.
+    return np.minimum.reduce(x, axis=None).item(), np.maximum.reduce(x, axis=None).item()
 
 
 def label_dtype(xp: Namespace, dtype: str) -> Any:

@@ -115,6 +115,10 @@ def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
     return torch.kthvalue(rows, rows.shape[1] - k + 1, dim=1).values
 
 
+def _running_sum(xp: Namespace, x: Array) -> Array:
+    return torch.cumsum(x, dim=-1)
+
+
 def _running_max(xp: Namespace, x: Array) -> Array:
     return torch.cummax(x, dim=-1).values
 
@@ -122,7 +126,7 @@ def _running_max(xp: Namespace, x: Array) -> Array:
 def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
     keys = errors if valid is None else torch.where(valid, errors, -1.0)
     ranked, order = torch.sort(keys, dim=-1, descending=True)
-    weights = ranked_lovasz_weights(xp, ranked, positive.gather(-1, order).to(torch.int64), _running_max)
+    weights = ranked_lovasz_weights(xp, ranked, positive.gather(-1, order).to(torch.int64), _running_sum, _running_max)
     return torch.zeros_like(weights).scatter(-1, order, weights)
 
 

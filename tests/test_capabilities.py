@@ -1,0 +1,114 @@
+"""The table of what works where: every loss in every way on every library, marked as the table says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from backends import BACKENDS
+from cases import CASES, Case
+from test_contract import close, rounded, to_backend
+
+import arrayloss as al
+from arrayloss import _capabilities
+
+#: The backend of the tests that stands for a library of the table.
+STANDS_FOR = {"numpy": "numpy", "cupy": "cupy", "array-api": "strict", "torch": "torch", "jax": "jax"}
+#: One case of each loss.
+FIRST = {type(case.loss).__name__: case for case in reversed(CASES)}
+
+
+def rows() -> Iterator[Any]:
+    for library, ways in _capabilities.WAYS.items():
+        for way in ways:
+            for name, case in FIRST.items():
+                marks = [pytest.mark.gpu] if library == "cupy" else []
+                if (found := _capabilities.limit(name, library, way)) is not None:
+                    marks.append(pytest.mark.xfail(strict=True, reason=found.reason))
+                yield pytest.param(library, way, case, id=f"{library}-{way}-{name}", marks=marks)
+
+
+@pytest.mark.parametrize(("library", "way", "case"), list(rows()))
+def test_row(
+    library: str, way: str, case: Case, rng: np.random.Generator, request: pytest.FixtureRequest
+) -> None:
+    backend = BACKENDS[STANDS_FOR[library]]
+    wanted = request.config.getoption("--backends")
+    if wanted and backend.name not in wanted.split(","):
+        pytest.skip(f"not among --backends {wanted}")
+    if (missing := backend.available()) is not None:
+        pytest.skip(missing)
+    for dtype in _capabilities.DTYPES[library] if way == "value" else ("float32",):
+        sample = rounded(case.make(rng), dtype)
+        logits, target, arrays = to_backend(backend, sample, dtype)
+        value, gradient = al.value_and_grad(case.loss)(logits, target, **arrays)
+        several = isinstance(logits, tuple)
+        first = gradient[0] if several else gradient
+
+        def loss(*parts: Any, target: Any = target, arrays: Any = arrays, several: bool = several) -> Any:
+            return case.loss(parts if several else parts[0], target, **arrays)
+
+        parts = logits if several else (logits,)
+        if way == "value":
+            close(backend.numpy(loss(*parts)), case.reference(sample), case.float32_tolerance)
+        elif way == "gradient":
+            assert np.isfinite(backend.numpy(first)).all()
+            assert np.abs(backend.numpy(first)).max() > 0
+            if library == "torch":
+                leaves = [x.clone().requires_grad_() for x in parts]
+                loss(*leaves).backward()
+                close(backend.numpy(leaves[0].grad), backend.numpy(first), 1e-6)
+            if library == "jax":
+                import jax
+
+                close(backend.numpy(jax.grad(loss)(*parts)), backend.numpy(first), 1e-6)
+        elif way == "compile":
+            import torch
+
+            torch._dynamo.reset()
+            compiled = torch.compile(loss, fullgraph=True, backend="eager")(*parts)
+            close(backend.numpy(compiled), backend.numpy(value), 1e-6)
+        elif way == "func.grad":
+            import torch
+
+            close(backend.numpy(torch.func.grad(loss)(*parts)), backend.numpy(first), 1e-6)
+        elif way == "jit":
+            import jax
+
+            close(backend.numpy(jax.jit(loss)(*parts)), backend.numpy(value), 1e-6)
+        elif way == "vmap":
+            stacked = [backend.array(np.stack([backend.numpy(x), backend.numpy(x) * 0.5])) for x in parts]
+            if library == "torch":
+                import torch
+
+                mapped = torch.func.vmap(loss)(*stacked)
+            else:
+                import jax
+
+                mapped = jax.vmap(loss)(*stacked)
+            expected = [backend.numpy(loss(*(x[i] for x in stacked))) for i in range(2)]
+            close(backend.numpy(mapped), np.stack(expected), 1e-6)
+        else:
+            assert way == "hessian"
+            import jax
+
+            small = tuple(x[:1, ..., :3] for x in parts)
+            cut = {k: v[:1, ..., :3] for k, v in arrays.items()}
+            if library == "jax" and case.make.__name__ in ("images", "noisy", "label_map"):
+                small, cut = tuple(x[:1, :, :3, :3] for x in parts), {k: v[:1, :, :3, :3] for k, v in arrays.items()}
+                near = target[:1, :3, :3]
+            else:
+                near = target[:1, ..., :3]
+            twice = jax.hessian(lambda *p: loss(*p, target=near, arrays=cut))(*small)
+            assert twice.shape == small[0].shape * 2
+            assert np.isfinite(backend.numpy(twice)).all()
+
+
+def test_the_table_lists_what_exists() -> None:
+    assert set(STANDS_FOR) == set(_capabilities.WAYS) == set(_capabilities.DTYPES)
+    for found in _capabilities.LIMITS:
+        assert found.loss is None or found.loss in FIRST
+        assert found.way in _capabilities.WAYS[found.library]
+        assert found.reason
