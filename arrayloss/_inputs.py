@@ -133,7 +133,7 @@ def open_logits(function: str, arrays: dict[str, Any], names: str = "logits") ->
 def _same_device(function: str, library: Library, arrays: dict[str, Any]) -> None:
     if library.name == "jax":  # a traced array has no device, and JAX itself refuses two
         return
-    given = [(argument, x.device) for argument, x in arrays.items() if x is not None]
+    given = [(argument, x.device) for argument, x in arrays.items()]
     for argument, device in given[1:]:
         if device != given[0][1]:
             raise ValueError(
@@ -193,7 +193,8 @@ def open_classes(
     call, which must be of the same library; `names` is what the caller calls the logits; `label_classes` is the number
     of labels where that is not the number of scores; `ranks` are the ranks of logits a loss takes, None for all.
     """
-    library, scores = open_logits(function, {names: logits, "target": target, **(extra or {})}, names)
+    given = {name: x for name, x in (extra or {}).items() if x is not None}
+    library, scores = open_logits(function, {names: logits, "target": target, **given}, names)
     if ranks is not None and logits.ndim not in ranks:
         raise ValueError(f"{function}: {names} has shape {tuple(logits.shape)}, expected images: (N, C, H, W)")
     axis = class_axis(function, logits, axis)
@@ -286,7 +287,7 @@ def open_labels(
     labels = xp.astype(labels, k.label_dtype(xp, kind), copy=False)
     found = k.host_range(labels)
     if found is not None and not (ignorable and found[0] <= ignore_index <= found[1]):
-        _refuse_labels(function, labels, found, classes, None)
+        _refuse_labels(function, labels, found, classes, ignore_index)
         return labels, None, None
     valid = labels != ignore_index if ignorable else None
     if found is not None:
@@ -319,7 +320,8 @@ def _refuse_labels(function: str, labels: Array, found: tuple[float, float], cla
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
     raise ValueError(
         f"{function}: target holds the label {on_host[where]} at position {where}, expected labels in "
-        f"[0, {classes}) for logits of {classes} classes, or ignore_index ({ignored}) where a position is to be ignored"
+        f"[0, {classes}) for logits of {classes} classes, or ignore_index where a position is to be ignored (it is "
+        f"{ignored})"
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
 from arrayloss._options import check
 
 A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass_transform(frozen_default=True)
@@ -35,10 +36,13 @@ class Loss:
         for name, value in check(type(self).function.__name__, **options).items():
             object.__setattr__(self, name, value)
 
-    def __call__(self, logits: A, target: Any, **arrays: Any) -> A:
+    @overload
+    def __call__(self, logits: tuple[A, B], target: Any, **arrays: Any) -> A: ...
+    @overload
+    def __call__(self, logits: A, target: Any, **arrays: Any) -> A: ...
+    def __call__(self, logits: Any, target: Any, **arrays: Any) -> Any:
         """Return the loss of `logits` against `target`; see the function for the further arrays a call may take."""
-        value: A = type(self).function(logits, target, **vars(self), **arrays)
-        return value
+        return type(self).function(logits, target, **vars(self), **arrays)
 
 
 def _class_doc(name: str, function: Callable[..., Any]) -> str:

@@ -73,7 +73,7 @@ def library_of(x: Any) -> Library:
 
 
 def common_library(function: str, arrays: dict[str, Any]) -> Library:
-    """Return the one library of all arrays given by argument name (None values are skipped).
+    """Return the one library of all arrays given by argument name.
 
     Raises
     ------
@@ -82,8 +82,6 @@ def common_library(function: str, arrays: dict[str, Any]) -> Library:
     """
     first, home = "", ""
     for argument, x in arrays.items():
-        if x is None:
-            continue
         name = library_name(x)
         if name is None:
             kind = type(x)

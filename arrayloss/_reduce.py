@@ -73,6 +73,8 @@ def regions(inputs: Inputs, losses: Array, weight: Array | None, reduction: str)
         losses = losses * weight
     if reduction == "none":
         return finish(inputs, losses if inputs.batched else losses[0, ...])
+    if reduction == "parts":
+        raise ValueError(f'{inputs.function}: reduction is "parts", expected "mean", "sum" or "none"')
     total = xp.sum(losses)
     if reduction == "sum":
         return finish(inputs, total)

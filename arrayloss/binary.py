@@ -109,11 +109,11 @@ def bce_loss(
     y = _entries(inputs)
     x = k.where_or(xp, valid, x, 0.0)
     positive, negative = y, 1.0 - y
-    dynamic = _dynamic(inputs, y) if "dynamic" in (options["weight"], options["pos_weight"]) else (1.0, 1.0)
+    dynamic = _dynamic(inputs, y) if any(isinstance(options[o], str) for o in ("weight", "pos_weight")) else (1.0, 1.0)
     pos = _pos_weight(inputs, options["pos_weight"], dynamic)
     if pos is not None:
         positive = positive * pos
-    if options["weight"] == "dynamic":
+    if isinstance(options["weight"], str):
         scale = y * dynamic[0] + (1.0 - y) * dynamic[1]
         positive, negative = positive * scale, negative * scale
     elif options["weight"] is not None:

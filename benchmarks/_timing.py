@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
+import statistics
+import time
+from collections.abc import Callable
 
 # Before any library starts its threads. XLA reads its flags when it is first used.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
-import statistics
-import time
-from collections.abc import Callable
-
-import numpy as np
+import numpy as np  # noqa: E402  (after its number of threads is set)
 
 
 def one_core() -> None:
@@ -44,6 +43,10 @@ def scene(shape: tuple[int, int, int, int], ignored: float = 0.03) -> tuple[np.n
     blocks = rng.integers(0, classes, (images, height // 16, width // 16))
     labels = np.kron(blocks, np.ones((1, 16, 16), dtype=np.int64))
     logits = rng.normal(size=shape).astype(np.float32) * 2
-    logits += 3 * (labels[:, None] == np.arange(classes).reshape(1, -1, 1, 1)) * (rng.random((images, 1, height, width)) < 0.7)
+    logits += (
+        3
+        * (labels[:, None] == np.arange(classes).reshape(1, -1, 1, 1))
+        * (rng.random((images, 1, height, width)) < 0.7)
+    )
     labels[rng.random(labels.shape) < ignored] = 255
     return logits, labels

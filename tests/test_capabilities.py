@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,7 @@ def rows() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("library", "way", "case"), list(rows()))
-def test_row(
-    library: str, way: str, case: Case, rng: np.random.Generator, request: pytest.FixtureRequest
-) -> None:
+def test_row(library: str, way: str, case: Case, rng: np.random.Generator, request: pytest.FixtureRequest) -> None:
     backend = BACKENDS[STANDS_FOR[library]]
     wanted = request.config.getoption("--backends")
     if wanted and backend.name not in wanted.split(","):
@@ -101,7 +100,7 @@ def test_row(
                 near = target[:1, :3, :3]
             else:
                 near = target[:1, ..., :3]
-            twice = jax.hessian(lambda *p: loss(*p, target=near, arrays=cut))(*small)
+            twice = jax.hessian(partial(loss, target=near, arrays=cut))(*small)
             assert twice.shape == small[0].shape * 2
             assert np.isfinite(backend.numpy(twice)).all()
 

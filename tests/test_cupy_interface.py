@@ -7,6 +7,7 @@ is seen only where there is a GPU: there the contract suite runs on the backend 
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -145,13 +146,22 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
     "constant": lambda xp, z, y, m: (z,),
     "host_range": lambda xp, z, y, m: (z,),
-    "kth_largest": lambda xp, z, y, m: (xp, z, 5),
+    "kth_largest": lambda xp, z, y, m: (xp, _rows(xp, z), 5),
     "label_counts": lambda xp, z, y, m: (xp, y, m, 4, z.dtype),
     "label_dtype": lambda xp, z, y, m: (xp, "uint8"),
     "label_nll": lambda xp, z, y, m: (xp, z, y, m),
     "label_sums": lambda xp, z, y, m: (xp, z, y),
     "log_softmax": lambda xp, z, y, m: (xp, z, m),
+    "lovasz_weights": lambda xp, z, y, m: (xp, xp.abs(_rows(xp, z)), _rows(xp, z > 1.0), _rows(xp, z < 2.0)),
+    "members_nll": lambda xp, z, y, m: (xp, z, (z > 0.0) | generic.one_hot(xp, y, 4), m),
     "one_hot": lambda xp, z, y, m: (xp, y, 4),
+    "ranked_lovasz_weights": lambda xp, z, y, m: (
+        xp,
+        xp.sort(xp.abs(_rows(xp, z)), descending=True),
+        xp.astype(_rows(xp, z > 1.0), xp.int32),
+        generic._running_sum,
+        generic._running_max,
+    ),
     "scalar_like": lambda xp, z, y, m: (xp, z, (1.0, 2.0)),
     "softmax": lambda xp, z, y, m: (xp, z, m),
     "softplus": lambda xp, z, y, m: (xp, z),
@@ -162,9 +172,23 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
 }
 
 
+def _rows(xp: Any, x: Any) -> Any:
+    return xp.reshape(x, (8, 1200))
+
+
+@pytest.mark.cupy
+def test_what_the_noise_is_drawn_with() -> None:
+    # A CuPy generator cannot be made without a GPU, and two of one seed need not agree with NumPy's.
+    import cupy
+
+    inspect.signature(cupy.random.default_rng).bind()
+    assert callable(cupy.random.Generator.standard_exponential)
+    assert "size" in (cupy.random.Generator.standard_exponential.__doc__ or "")
+
+
 def test_every_kernel_has_a_call() -> None:
     names = {name for name, f in vars(generic).items() if getattr(f, "__module__", None) == generic.__name__}
-    assert {n.removesuffix("_rule") for n in names if n[0] != "_"} - {"library"} == set(KERNELS)
+    assert {n.removesuffix("_rule") for n in names if n[0] != "_"} - {"library", "extended", "gumbel"} == set(KERNELS)
 
 
 @pytest.mark.cupy
@@ -184,7 +208,7 @@ def test_kernels(interface: Any, stand_in: Any, name: str, kernels: str, rng: np
     # More positions than CuPy's partition sorts whole.
     arrays = rng.normal(size=(2, 4, 30, 40)), rng.integers(0, 4, size=(2, 30, 40)), rng.random((2, 30, 40)) < 0.8
     with stand_in.installed():
-        module = stand_in.kernels if kernels == "cupy" else generic
+        module = stand_in.kernels.LIBRARY.kernels if kernels == "cupy" else generic
         given = map(stand_in.array, arrays)
         found = run(module, stand_in.namespace, *given)
     assert not problems(interface, stand_in)

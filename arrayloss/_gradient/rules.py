@@ -61,10 +61,6 @@ CONSTANTS = frozenset(
         "sign",
         "signbit",
         "trunc",
-        "unique_all",
-        "unique_counts",
-        "unique_inverse",
-        "unique_values",
         "zeros_like",
     }
 )
@@ -77,14 +73,14 @@ def rule(function: Callable[..., Rule]) -> Callable[..., Rule]:
 
 
 def _to(xp: Namespace, g: Array, x: Any) -> Array:
-    """Sum a gradient over the axes along which the argument `x` was broadcast."""
+    """Sum a gradient over the axes along which the argument `x` was broadcast, in its dtype."""
     shape = getattr(x, "shape", ())
     extra = g.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
     if axes:
         g = xp.sum(g, axis=axes, keepdims=True)
         g = xp.reshape(g, tuple(shape))
-    return g
+    return _cast(xp, g, x) if hasattr(x, "dtype") else g
 
 
 def _cast(xp: Namespace, g: Array, x: Any) -> Array:
@@ -125,12 +121,13 @@ def _share(xp: Namespace, chosen: Array, tie: Array, like: Array) -> Array:
 def _power_left(xp: Namespace, g: Array, a: Any, b: Any, y: Array) -> Array:
     if isinstance(b, (int, float)):
         return g * (b * a ** (b - 1)) if b else xp.zeros_like(y)
-    return g * xp.where(b == 0, xp.zeros_like(y), b * a ** (b - 1))
+    # An exponent of 0 has slope 0, at a base of 0 too, where a ** -1 is infinite.
+    return g * (b * a ** (xp.where(b == 0, xp.ones_like(b), b) - 1))
 
 
 def _power_right(xp: Namespace, g: Array, a: Any, b: Any, y: Array) -> Array:
     if isinstance(a, (int, float)):
-        return g * y * math.log(a)
+        return g * y * (math.log(a) if a > 0 else 0.0)
     log = xp.log(xp.where(a > 0, a, xp.ones_like(a)))
     return g * y * log
 
@@ -197,7 +194,10 @@ def where(xp: Namespace, mask: Array, a: Any, b: Any) -> Rule:
 
 @rule
 def astype(xp: Namespace, x: Array, dtype: Any, **options: Any) -> Rule:
-    return xp.astype(x, dtype, **options), (lambda g: _cast(xp, g, x),)
+    y = xp.astype(x, dtype, **options)
+    # Whole numbers do not follow a small step.
+    real = xp.isdtype(y.dtype, "real floating") or "float" in str(y.dtype)
+    return y, (lambda g: _cast(xp, g, x) if real else xp.zeros_like(x),)
 
 
 def _spread(xp: Namespace, g: Array, x: Array, axis: Any, keepdims: bool) -> Array:
@@ -233,6 +233,8 @@ def prod(xp: Namespace, x: Array, *, axis: Any = None, keepdims: bool = False) -
         order = rest + axes
         lines = xp.reshape(xp.permute_dims(x, order), (*(x.shape[i] for i in rest), -1))
         n = lines.shape[-1]
+        if n == 0:
+            return xp.zeros_like(x)
         others = xp.stack(
             [xp.prod(xp.concat([lines[..., :i], lines[..., i + 1 :]], axis=-1), axis=-1) for i in range(n)],
             axis=-1,
@@ -261,9 +263,15 @@ _extremum("max")
 _extremum("min")
 
 
+def _only_axis(name: str, x: Array, axis: int | None) -> int:
+    if axis is None and x.ndim != 1:
+        raise TypeError(f"value_and_grad: {name} of {x.ndim} dimensions needs an axis")
+    return 0 if axis is None else axis
+
+
 @rule
 def cumulative_sum(xp: Namespace, x: Array, *, axis: int | None = None) -> Rule:
-    along = 0 if axis is None else axis
+    along = _only_axis("cumulative_sum", x, axis)
     return xp.cumulative_sum(x, axis=along), (
         lambda g: xp.flip(xp.cumulative_sum(xp.flip(g, axis=along), axis=along), axis=along),
     )
@@ -360,15 +368,18 @@ def getitem(xp: Namespace, x: Array, key: Any) -> Rule:
 
     def vjp(g: Array) -> Array:
         out = xp.zeros_like(x)
-        out[key] = g
+        kept = tuple(k for k in plain if k is not None)
+        out[kept] = xp.reshape(g, x[kept].shape)
         return out
 
     return x[key], (vjp,)
 
 
 @rule
-def take(xp: Namespace, x: Array, indices: Array, *, axis: int = 0) -> Rule:
+def take(xp: Namespace, x: Array, indices: Array, *, axis: int | None = None) -> Rule:
+    axis = _only_axis("take", x, axis)
     y = xp.take(x, indices, axis=axis)
+    indices = xp.where(indices < 0, indices + x.shape[axis], indices)
 
     def vjp(g: Array) -> Array:
         index = xp.arange(x.shape[axis], dtype=indices.dtype, device=device_of(indices))
@@ -383,9 +394,12 @@ def take(xp: Namespace, x: Array, indices: Array, *, axis: int = 0) -> Rule:
 @rule
 def take_along_axis(xp: Namespace, x: Array, indices: Array, *, axis: int = -1) -> Rule:
     y = xp.take_along_axis(x, indices, axis=axis)
+    at = axis % x.ndim
+    indices = xp.where(indices < 0, indices + x.shape[at], indices)
 
     def vjp(g: Array) -> Array:
-        at = axis % x.ndim
+        if indices.shape[at] == 0:
+            return xp.zeros_like(x)
         shape = tuple(x.shape[at] if i == at else 1 for i in range(x.ndim + 1))
         index = xp.reshape(xp.arange(x.shape[at], dtype=indices.dtype, device=device_of(indices)), shape)
         # One column of indices at a time along a new last axis, so that equal indices add up.
@@ -396,7 +410,7 @@ def take_along_axis(xp: Namespace, x: Array, indices: Array, *, axis: int = -1) 
             step = _cut(xp.expand_dims(g, axis=-1), at, i, i + 1)
             part = xp.where(index == column, step, xp.zeros_like(step))
             total = part if total is None else total + part
-        return xp.squeeze(total, axis=-1)
+        return _to(xp, xp.squeeze(total, axis=-1), x)
 
     return y, (vjp,)
 
@@ -435,9 +449,11 @@ def sort(xp: Namespace, x: Array, *, axis: int = -1, descending: bool = False, s
 
 @rule
 def clip(xp: Namespace, x: Array, min: Any = None, max: Any = None) -> Rule:
-    inside = xp.ones_like(x, dtype=xp.bool)
-    if min is not None:
-        inside = inside & (x >= min)
-    if max is not None:
-        inside = inside & (x <= max)
-    return xp.clip(x, min, max), (lambda g: xp.where(inside, g, xp.zeros_like(g)),)
+    # At a bound the gradient is that of what is clipped.
+    below = x < min if min is not None else xp.zeros_like(x, dtype=xp.bool)
+    above = x > max if max is not None else xp.zeros_like(x, dtype=xp.bool)
+
+    def towards(argument: Any, chosen: Array) -> Vjp:
+        return lambda g: _to(xp, xp.where(chosen, g, xp.zeros_like(g)), argument)
+
+    return xp.clip(x, min, max), (towards(x, ~(below | above)), towards(min, below & ~above), towards(max, above))

@@ -63,7 +63,9 @@ class Tape:
                 before = found.get(argument)
                 found[argument] = step if before is None else before + step
             self.nodes[index] = ()
-        return [xp.asarray(found[x.index]) if x.index in found else xp.zeros_like(x.value) for x in inputs]
+        gradients = [found[x.index] if x.index in found else xp.zeros_like(x.value) for x in inputs]
+        # Two gradients may be one array, which a caller might write to.
+        return gradients if len(gradients) == 1 else [xp.asarray(g, copy=True) for g in gradients]
 
 
 def value_of(x: Any) -> Any:
@@ -265,6 +267,10 @@ def traced_library(x: Variable) -> Library:
 
 def tape_value_and_grad(call: Callable[..., Any], logits: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
     """Return the value of `call(*logits)` and its gradient with respect to each of the logits."""
+    if any(isinstance(x, Variable) for x in logits):
+        raise TypeError(
+            "value_and_grad: the logits are being differentiated already; gradients of gradients need torch or JAX"
+        )
     library = library_of(logits[0])
     tape = Tape(library)
     variables = [tape.variable(x) for x in logits]
