@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, dtype_name, library_name
+from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, dtype_name
 
 Array = Any
 
@@ -60,13 +60,14 @@ class Inputs:
     def plain_array(self, option: str, value: Any, shapes: list[tuple[int, ...]], meaning: str) -> Array:
         """Return an option given as numbers or as an array, in the dtype and on the device of the logits."""
         shape = shape_of(value)
-        if shape not in shapes:
+        # Entry by entry: torch.compile takes tuples with sizes that may vary for different ones.
+        if not any(len(shape) == len(fit) and all(a == b for a, b in zip(shape, fit, strict=True)) for fit in shapes):
             fits = " or ".join(map(str, dict.fromkeys(shapes)))
             raise ValueError(
                 f"{self.function}: {option} has shape {shape}, expected {fits} ({meaning}) for logits of "
                 f"{self.classes} classes"
             )
-        if library_name(value):
+        if not isinstance(value, (int, float, tuple)):
             common_library(self.function, {"logits": self.logits, option: value})
             return self.xp.astype(value, self.logits.dtype)
         return self.kernels.scalar_like(self.xp, self.logits, value)
@@ -101,10 +102,10 @@ class Inputs:
 
 def shape_of(value: Any) -> tuple[int, ...]:
     """Return the shape of an option given as an array or as nested tuples of numbers; ragged ones contain -1."""
-    if library_name(value):
-        return tuple(value.shape)
-    if not isinstance(value, tuple):
+    if isinstance(value, (int, float)):
         return ()
+    if not isinstance(value, tuple):
+        return tuple(value.shape)
     inner = {shape_of(item) for item in value}
     return (len(value), *inner.pop()) if len(inner) == 1 else (len(value), -1)
 

@@ -35,7 +35,8 @@ def _number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = 
         if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
             raise _fail(function, option, value, expected, TypeError)
         number = float(value)
-        if not (low <= number <= high and math.isfinite(number)) or (open_low and number == low):
+        # Comparisons alone: a number that torch.compile holds to be variable can be compared, not asked.
+        if not (low <= number <= high and -math.inf < number < math.inf) or (open_low and number == low):
             raise _fail(function, option, value, expected)
         return number
 
@@ -108,7 +109,7 @@ def _dynamic_or(inner: Check) -> Check:
 
 
 def _number_or_weights(function: str, option: str, value: Any) -> Any:
-    if isinstance(value, Real) and library_name(value) is None:
+    if isinstance(value, (int, float)) or (isinstance(value, Real) and library_name(value) is None):
         return _weight_number(function, option, value)
     return _weights(function, option, value)
 

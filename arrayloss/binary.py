@@ -210,7 +210,7 @@ def _entry_weight(inputs: Inputs, weight: Any, logits: Array) -> Array:
     """Return `weight` as an array that broadcasts to `(N, C, *S)`."""
     xp, whole = inputs.xp, tuple(logits.shape)
     given = _inputs.shape_of(weight)
-    if len(given) == len(whole) and all(a in (1, b) for a, b in zip(given, whole, strict=True)):
+    if len(given) == len(whole) and all(a == 1 or a == b for a, b in zip(given, whole, strict=True)):
         array = inputs.plain_array("weight", weight, [given], "")
         return _inputs.class_axis_to_1(xp, array, inputs.axis)
     batch = (inputs.logits.shape[0],)

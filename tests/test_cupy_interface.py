@@ -177,7 +177,7 @@ def _rows(xp: Any, x: Any) -> Any:
 
 
 @pytest.mark.cupy
-def test_what_the_noise_is_drawn_with() -> None:
+def test_what_the_noise_is_drawn_with(interface: Any) -> None:
     # A CuPy generator cannot be made without a GPU, and two of one seed need not agree with NumPy's.
     import cupy
 

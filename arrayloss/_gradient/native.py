@@ -22,6 +22,10 @@ def torch_value_and_grad(call: Call, logits: tuple[Array, ...]) -> tuple[Any, tu
 
         gradients, (_, value) = torch.func.grad_and_value(total, tuple(range(len(logits))), has_aux=True)(*logits)
         return value, gradients
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "value_and_grad: torch differentiates nothing under torch.inference_mode(); use torch.no_grad() instead"
+        )
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_() for x in logits]
         value = call(*leaves)
