@@ -132,7 +132,8 @@ def open_logits(function: str, arrays: dict[str, Any], names: str = "logits") ->
 
 
 def _same_device(function: str, library: Library, arrays: dict[str, Any]) -> None:
-    if library.name == "jax":  # a traced array has no device, and JAX itself refuses two
+    # A traced JAX array has no device, and JAX itself refuses two; the scalars of older NumPys have none either.
+    if library.name in ("jax", "numpy"):
         return
     given = [(argument, x.device) for argument, x in arrays.items()]
     for argument, device in given[1:]:

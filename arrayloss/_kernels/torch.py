@@ -16,6 +16,10 @@ from arrayloss._kernels import generic
 from arrayloss._kernels.generic import Array, Namespace, ranked_lovasz_weights
 
 
+#: The label that torch's own losses leave out.
+_LEFT_OUT = -100
+
+
 def constant(x: Array) -> Array:
     return x.detach()
 
@@ -61,13 +65,14 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
 
 
 def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
-    index = labels.unsqueeze(1)
-    if valid is None:
-        return torch.log_softmax(z, 1).gather(1, index).squeeze(1).neg()
-    log_p = torch.log_softmax(z, 1).gather(1, index).squeeze(1)
-    if not _host_finite(log_p):
-        log_p = torch.log_softmax(where_valid(xp, valid, z), 1).gather(1, index).squeeze(1)
-    return torch.where(valid, -log_p, 0.0)
+    log_p = torch.log_softmax(z, 1)
+    if valid is not None:
+        # nll_loss leaves out a label of its own and does not look there, but NaN would reach the gradient through the
+        # softmax. Where a position holds NaN or infinity its first class tells: a pass over one class, not over all.
+        if not _host_finite(log_p[:, 0]):
+            log_p = torch.log_softmax(where_valid(xp, valid, z), 1)
+        labels = torch.where(valid, labels, _LEFT_OUT)
+    return torch.nn.functional.nll_loss(log_p, labels, reduction="none", ignore_index=_LEFT_OUT)
 
 
 def _clean(z: Array, valid: Array | None) -> Array:
