@@ -15,7 +15,6 @@ import torch
 from arrayloss._kernels import generic
 from arrayloss._kernels.generic import Array, Namespace, ranked_lovasz_weights
 
-
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
 
