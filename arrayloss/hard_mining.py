@@ -371,7 +371,7 @@ def bootstrapped_cross_entropy_loss(
     >>> import arrayloss as al
     >>> logits = np.array([[[3.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
     >>> print(round(float(al.bootstrapped_cross_entropy_loss(logits, np.array([[0, 0, 0]]), min_K=2, loss_th=0.1)), 4))
-    0.5584
+    0.8133
     """
     options = check(
         "bootstrapped_cross_entropy_loss",
