@@ -95,6 +95,18 @@ class Inputs:
         """Return the inputs with only the positions of `mask` valid, of those that are."""
         return replace(self, valid=mask if self.valid is None else self.valid & mask)
 
+    def weigh(self, losses: Array, class_weight: Array | None) -> tuple[Array, Array | None]:
+        """Return losses of labels times the weights of their classes, and those weights, or None without any."""
+        if class_weight is None:
+            return losses, None
+        weights = self.kernels.take_class(self.xp, class_weight, self.labels)
+        return self.scale(losses, weights), weights
+
+    def absolute(self, x: Array) -> Array:
+        """Return |x| with gradient 0 at 0, where that of the libraries' own `abs` differs between them."""
+        sign = self.xp.astype(x > 0.0, self.logits.dtype) - self.xp.astype(x < 0.0, self.logits.dtype)
+        return x * sign
+
     def scale(self, losses: Array, weights: Array) -> Array:
         """Return losses times weights, where a weight of 0 takes out even an infinite loss."""
         return self.kernels.where_or(self.xp, weights != 0.0, losses, 0.0) * weights

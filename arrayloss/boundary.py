@@ -249,9 +249,7 @@ def dual_task_loss(
     z = k.where_valid(xp, inputs.valid, inputs.logits) + _noise(inputs, logits, noise, rng)
     true = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
     difference = _magnitude(xp, k.softmax(xp, z / options["tau"], None)) - _magnitude(xp, true)
-    # Not abs: its gradient at 0 differs between libraries.
-    sign = xp.astype(difference > 0.0, true.dtype) - xp.astype(difference < 0.0, true.dtype)
-    losses = k.where_valid(xp, inputs.valid, difference * sign)
+    losses = k.where_valid(xp, inputs.valid, inputs.absolute(difference))
     divisor = _reduce.weight_of(inputs, None, inputs.valid, inputs.labels.shape, inputs.classes)
     if options["reduction"] == "none":
         losses = _inputs.class_axis_back(xp, losses, inputs.axis)

@@ -136,10 +136,7 @@ def _losses(inputs: Inputs, class_weight: Array | None, smoothing: float) -> tup
         t = inputs.target if not smoothing else inputs.target * (1.0 - smoothing) + smoothing / inputs.classes
         return _soft(inputs, t, class_weight), None
     losses = k.label_nll(xp, inputs.logits, inputs.labels, inputs.valid)
-    weights = None
-    if class_weight is not None:
-        weights = k.take_class(xp, class_weight, inputs.labels)
-        losses = inputs.scale(losses, weights)
+    losses, weights = inputs.weigh(losses, class_weight)
     if smoothing:
         even = _soft(inputs, xp.ones_like(k.constant(inputs.logits)), class_weight) * (smoothing / inputs.classes)
         losses = even if smoothing == 1.0 else losses * (1.0 - smoothing) + even

@@ -386,7 +386,8 @@ def bootstrapped_cross_entropy_loss(
         "bootstrapped_cross_entropy_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
     )
     xp, k = inputs.xp, inputs.kernels
-    losses, weights = _weighted(inputs, inputs.per_class("weight", options["weight"]))
+    class_weight = inputs.per_class("weight", options["weight"])
+    losses, weights = inputs.weigh(k.label_nll(xp, inputs.logits, inputs.labels, inputs.valid), class_weight)
     kept = _select.bootstrapped(inputs, losses, options["min_K"], options["loss_th"])
     losses = k.where_or(xp, kept, losses, 0.0)
     if weights is None:
@@ -409,23 +410,11 @@ def _hard(inputs: Inputs, options: dict[str, Any], class_weight: Array | None) -
     k = inputs.kernels
     losses = k.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
     kept = _select.hard(inputs, losses, options["thresh"], options["min_kept"])
-    weights = None
-    if class_weight is not None:
-        weights = k.take_class(inputs.xp, class_weight, inputs.labels)
-        losses = inputs.scale(losses, weights)
+    losses, weights = inputs.weigh(losses, class_weight)
     losses = k.where_or(inputs.xp, kept, losses, 0.0)
     return _reduce.positions(
         inputs, losses, _reduce.weight_of(inputs, weights, kept, losses.shape), options["reduction"]
     )
-
-
-def _weighted(inputs: Inputs, class_weight: Array | None) -> tuple[Array, Array | None]:
-    """Return the weighted cross entropy of all positions, 0 where ignored, and the class weights there."""
-    losses = inputs.kernels.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
-    if class_weight is None:
-        return losses, None
-    weights = inputs.kernels.take_class(inputs.xp, class_weight, inputs.labels)
-    return inputs.scale(losses, weights), weights
 
 
 def _open_with_edge(function: str, logits: Any, target: Array, options: dict[str, Any]) -> Inputs:

@@ -62,11 +62,7 @@ def l1_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: in
     1.5
     """
     inputs, difference = _difference("l1_loss", logits, target, reduction, ignore_index)
-    xp = inputs.xp
-    dtype = inputs.logits.dtype
-    # Not abs: its gradient at 0 differs between libraries.
-    sign = xp.astype(difference > 0.0, dtype) - xp.astype(difference < 0.0, dtype)
-    return _reduce.positions(inputs, difference * sign, _weight(inputs), reduction)
+    return _reduce.positions(inputs, inputs.absolute(difference), _weight(inputs), reduction)
 
 
 def mse_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> A:
