@@ -36,11 +36,13 @@ class Library:
 def library_name(x: object) -> str | None:
     """Return `"numpy"`, `"torch"`, `"jax"`, `"cupy"`, the module of another array API library, or None: no array."""
     modules = sys.modules
+    if (numpy := modules.get("numpy")) is not None and type(x) is numpy.ndarray:
+        return "numpy"
     if (torch := modules.get("torch")) is not None and isinstance(x, torch.Tensor):
         return "torch"
     if (jax := modules.get("jax")) is not None and isinstance(x, jax.Array):
         return "jax"
-    if (numpy := modules.get("numpy")) is not None and isinstance(x, (numpy.ndarray, numpy.generic)):
+    if numpy is not None and isinstance(x, (numpy.ndarray, numpy.generic)):
         return None if isinstance(x, numpy.ma.MaskedArray) else "numpy"
     if (cupy := modules.get("cupy")) is not None and isinstance(x, cupy.ndarray):
         return "cupy"
@@ -51,11 +53,11 @@ def library_name(x: object) -> str | None:
 
 def library_of(x: Any) -> Library:
     """Return the library of one array that `library_name` recognises."""
+    # Imports are written out: importlib and cached look-ups break the graph under torch.compile.
     if hasattr(x, "tape"):
         from arrayloss._gradient.tape import traced_library
 
         return traced_library(x)
-    # Imports are written out: importlib and cached look-ups break the graph under torch.compile.
     match library_name(x):
         case "torch":
             from arrayloss._kernels.torch import LIBRARY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, replace
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
@@ -104,34 +104,52 @@ def bce_loss(
         axis=axis,
     )
     inputs = _open(logits, target, options)
+    entries = math.prod(inputs.logits.shape)
+    weighted = options["weight"] is not None or options["pos_weight"] is not None
+    if weighted or options["reduction"] == "none":
+        losses = _entry_losses(inputs, options, logits)
+    elif inputs.labels is not None:
+        losses = inputs.kernels.binary_label_total(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
+    else:
+        losses = inputs.kernels.binary_total(inputs.xp, inputs.logits, inputs.target, inputs.valid)
+    # Labels are valid or not with all their classes.
+    each = 1 if inputs.labels is None else inputs.classes
+    divisor = float(entries) if inputs.valid is None else _reduce.weight_of(inputs, None, inputs.valid, (), each)
+    return _reduce.positions(inputs, losses, divisor, options["reduction"])
+
+
+def _entry_losses(inputs: Inputs, options: dict[str, Any], logits: Array) -> Array:
+    """Return the weighted losses of all entries, with the class axis where the caller's logits have it."""
     xp, k = inputs.xp, inputs.kernels
-    valid, x = inputs.valid, inputs.logits
-    y = _entries(inputs)
-    x = k.where_or(xp, valid, x, 0.0)
+    valid, y = inputs.valid, inputs.target
+    if inputs.labels is not None:
+        valid = None if valid is None else xp.expand_dims(valid, axis=1)
+        y = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
+    x = k.where_or(xp, valid, inputs.logits, 0.0)
+    positive, negative = _sides(replace(inputs, valid=valid), y, options, logits)
+    # Where an infinite logit would give 0 * inf, the term of weight 0 is taken out first.
+    losses = inputs.scale(k.softplus(xp, -x), positive) + inputs.scale(k.softplus(xp, x), negative)
+    return _inputs.class_axis_back(xp, k.where_or(xp, valid, losses, 0.0), inputs.axis if inputs.batched else 1)
+
+
+def _sides(inputs: Inputs, y: Array, options: dict[str, Any], logits: Array) -> tuple[Array, Array]:
+    """Return the weights of every entry as a positive and as a negative."""
     positive, negative = y, 1.0 - y
     dynamic = _dynamic(inputs, y) if any(isinstance(options[o], str) for o in ("weight", "pos_weight")) else (1.0, 1.0)
     pos = _pos_weight(inputs, options["pos_weight"], dynamic)
     if pos is not None:
         positive = positive * pos
+    if options["weight"] is None:
+        return positive, negative
     if isinstance(options["weight"], str):
         scale = y * dynamic[0] + (1.0 - y) * dynamic[1]
-        positive, negative = positive * scale, negative * scale
-    elif options["weight"] is not None:
+    else:
         scale = _entry_weight(inputs, options["weight"], logits)
-        positive, negative = positive * scale, negative * scale
-    # softplus(-x) = softplus(x) - x: one transcendental pass; where an infinite logit would give 0 * inf, the term
-    # of weight 0 is taken out first.
-    losses = inputs.scale(k.softplus(xp, -x), positive) + inputs.scale(k.softplus(xp, x), negative)
-    losses = k.where_or(xp, valid, losses, 0.0)
-    each = inputs.classes if valid is not None and valid.shape[1] != x.shape[1] else 1
-    divisor = _reduce.weight_of(inputs, None, valid, x.shape, each)
-    if options["reduction"] == "none":
-        losses = _inputs.class_axis_back(xp, losses, inputs.axis if inputs.batched else 1)
-    return _reduce.positions(inputs, losses, divisor, options["reduction"])
+    return positive * scale, negative * scale
 
 
 def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
-    """Return inputs whose `valid` is per entry `(N, C, *S)`, or `(N, 1, *S)` for labels of several classes."""
+    """Return inputs whose `valid` is per entry, like the target, or per position where they have labels."""
     function, ignore_index = "bce_loss", options["ignore_index"]
     library, x = _inputs.open_logits(function, {"logits": logits, "target": target})
     axis = _inputs.class_axis(function, logits, options["axis"])
@@ -167,23 +185,13 @@ def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
         poison = _inputs.check_probabilities(function, library, y)
         y, valid = (None if a is None else _to_entries(xp, a, x, axis, whole) for a in (y, valid))
         return Inputs(function, library, x, None, y, valid, poison, axis, batched)
-    inputs = _inputs.open_classes(
+    return _inputs.open_classes(
         function, logits, target, axis=options["axis"], ignore_index=ignore_index, probabilities=True
     )
-    valid = None if inputs.valid is None else xp.expand_dims(inputs.valid, axis=1)
-    return Inputs(function, library, x, inputs.labels, None, valid, inputs.poison, axis, batched)
 
 
 def _to_entries(xp: Any, a: Array, x: Array, axis: int, whole: tuple[int, ...]) -> Array:
     return _inputs.class_axis_to_1(xp, xp.reshape(a, whole), axis)
-
-
-def _entries(inputs: Inputs) -> Array:
-    """Return the target of every entry: as given, or one-hot from labels."""
-    if inputs.labels is None:
-        return inputs.target
-    hit = inputs.kernels.one_hot(inputs.xp, inputs.labels, inputs.classes)
-    return inputs.xp.astype(hit, inputs.logits.dtype)
 
 
 def _dynamic(inputs: Inputs, y: Array) -> tuple[Array, Array]:

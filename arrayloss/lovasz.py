@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
@@ -102,17 +101,15 @@ def lovasz_softmax_loss(
     )
     xp, k = inputs.xp, inputs.kernels
     listed = _listed(inputs, options["classes"])
-    p = k.softmax(xp, inputs.logits, inputs.valid)
-    positive = k.one_hot(xp, inputs.labels, inputs.classes)
+    p, labels, present = k.softmax(xp, inputs.logits, inputs.valid), inputs.labels, None
     if listed is not None:
-        p, positive = (xp.stack([a[:, c, ...] for c in listed], axis=1) for a in (p, positive))
-    valid = None
-    if inputs.valid is not None:
-        valid = xp.broadcast_to(xp.expand_dims(inputs.valid, axis=1), positive.shape)
-        positive = positive & valid
-    errors = xp.where(positive, 1.0 - p, p)
-    losses, present = _extension(inputs, errors, positive, valid, per_image=options["per_image"])
-    return _reduce_classes(inputs, losses, present if options["classes"] == "present" else None, listed, options)
+        p = xp.stack([p[:, c, ...] for c in listed], axis=1)
+        labels = _places(inputs, listed)
+    elif options["classes"] == "present":
+        counts = k.label_counts(xp, labels, inputs.valid, inputs.classes, p.dtype)
+        present = (counts if options["per_image"] else xp.sum(counts, axis=0, keepdims=True)) > 0.0
+    losses = k.lovasz_softmax(xp, p, labels, inputs.valid, options["per_image"])
+    return _reduce_classes(inputs, losses, present, listed, options)
 
 
 class LovaszSoftmaxLoss(Loss, function=lovasz_softmax_loss):
@@ -208,15 +205,11 @@ def lovasz_hinge_loss(
             f"lovasz_hinge_loss: logits has shape {tuple(inputs.logits.shape)}, expected one class (the score of the "
             f"foreground) or two on axis {options['axis']}; lovasz_softmax_loss takes more"
         )
-    z = k.where_valid(xp, inputs.valid, inputs.logits)
-    z = z[:, 1:, ...] - z[:, :1, ...] if inputs.classes == 2 else z
-    positive = xp.expand_dims(inputs.labels > 0, axis=1)
-    valid = None if inputs.valid is None else xp.expand_dims(inputs.valid, axis=1)
-    sign = xp.astype(positive, inputs.logits.dtype) * 2.0 - 1.0
-    margins = 1.0 - z * sign
-    errors = k.where_or(xp, ~(margins <= 0.0), margins, 0.0)
-    errors = k.where_or(xp, valid, errors, 0.0)
-    losses, _ = _extension(inputs, errors, positive, valid, per_image=options["per_image"])
+    z = inputs.logits
+    if inputs.classes == 2:
+        z = k.where_valid(xp, inputs.valid, z)
+        z = z[:, 1:, ...] - z[:, :1, ...]
+    losses = k.lovasz_hinge(xp, z, inputs.labels, inputs.valid, options["per_image"])
     return _reduce_classes(inputs, losses, None, None, options)
 
 
@@ -240,27 +233,13 @@ def _listed(inputs: Inputs, classes: Any) -> tuple[int, ...] | None:
     return tuple(classes)
 
 
-def _extension(
-    inputs: Inputs, errors: Array, positive: Array, valid: Array | None, *, per_image: bool
-) -> tuple[Array, Array]:
-    """Return the Lovasz extension at errors `(N, K, *S)`, and whether there are positives: `(N, K)` or `(1, K)`."""
-    xp, k = inputs.xp, inputs.kernels
-    images, classes = errors.shape[:2]
-    order = tuple(range(errors.ndim)) if per_image else (1, 0, *range(2, errors.ndim))
-    sets = images if per_image else 1
-    pixels = math.prod(errors.shape[2:]) * (1 if per_image else images)
-
-    def rows(x: Array) -> Array:
-        return xp.reshape(xp.permute_dims(x, order), (sets * classes, pixels))
-
-    e, hit = rows(errors), rows(positive)
-    if pixels == 0:
-        losses = xp.sum(e, axis=1)
-    else:
-        weights = k.lovasz_weights(xp, k.constant(e), hit, None if valid is None else rows(valid))
-        losses = xp.sum(e * weights, axis=1)
-    present = xp.any(hit, axis=1)
-    return xp.reshape(losses, (sets, classes)), xp.reshape(present, (sets, classes))
+def _places(inputs: Inputs, listed: tuple[int, ...]) -> Array:
+    """Return labels as places in the list, the length of the list where they are not in it."""
+    xp, labels = inputs.xp, inputs.labels
+    places = xp.full_like(labels, len(listed))
+    for place, c in enumerate(listed):
+        places = xp.where(labels == c, xp.full_like(labels, place), places)
+    return places
 
 
 def _reduce_classes(

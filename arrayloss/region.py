@@ -96,14 +96,16 @@ def dice_loss(
     )
     xp, k = inputs.xp, inputs.kernels
     class_weight = inputs.per_class("weight", options["weight"])
-    p = k.softmax(xp, inputs.logits, inputs.valid)
     if inputs.labels is None:
-        overlap, true = k.sum_positions(xp, p * inputs.target), k.sum_positions(xp, inputs.target)
+        p = k.softmax(xp, inputs.logits, inputs.valid)
+        overlap, predicted = k.sum_positions(xp, p * inputs.target), k.sum_positions(xp, p)
+        true = k.sum_positions(xp, inputs.target)
     else:
-        overlap = k.label_sums(xp, p, inputs.labels)
-        true = k.label_counts(xp, inputs.labels, inputs.valid, inputs.classes, p.dtype)
-    size = k.sum_positions(xp, p) + true + options["smooth"]
-    there = size > 0.0
+        sums = k.softmax_sums(xp, inputs.logits, inputs.labels, inputs.valid)
+        overlap, predicted = sums[0, ...], sums[1, ...]
+        true = k.label_counts(xp, inputs.labels, inputs.valid, inputs.classes, sums.dtype)
+    size = predicted + true + options["smooth"]
+    there = ~(size <= 0.0)  # with a NaN, which must reach the result
     losses = 1.0 - (2.0 * overlap + options["smooth"]) / k.where_or(xp, there, size, 1.0)
     return _reduce.regions(inputs, k.where_or(xp, there, losses, 0.0), class_weight, options["reduction"])
 

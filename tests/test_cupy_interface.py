@@ -144,14 +144,17 @@ def test_label_edges(interface: Any, stand_in: Any, dtype: str) -> None:
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
+    "binary_label_total": lambda xp, z, y, m: (xp, z, y, m),
+    "binary_total": lambda xp, z, y, m: (xp, z, xp.astype(z > 0.0, z.dtype), z < 2.0),
     "constant": lambda xp, z, y, m: (z,),
     "host_range": lambda xp, z, y, m: (z,),
     "kth_largest": lambda xp, z, y, m: (xp, _rows(xp, z), 5),
     "label_counts": lambda xp, z, y, m: (xp, y, m, 4, z.dtype),
     "label_dtype": lambda xp, z, y, m: (xp, "uint8"),
     "label_nll": lambda xp, z, y, m: (xp, z, y, m),
-    "label_sums": lambda xp, z, y, m: (xp, z, y),
     "log_softmax": lambda xp, z, y, m: (xp, z, m),
+    "lovasz_hinge": lambda xp, z, y, m: (xp, z[:, :1, ...], xp.astype(y > 1, y.dtype), m, False),
+    "lovasz_softmax": lambda xp, z, y, m: (xp, z, y, m, True),
     "lovasz_weights": lambda xp, z, y, m: (xp, xp.abs(_rows(xp, z)), _rows(xp, z > 1.0), _rows(xp, z < 2.0)),
     "members_nll": lambda xp, z, y, m: (xp, z, (z > 0.0) | generic.one_hot(xp, y, 4), m),
     "one_hot": lambda xp, z, y, m: (xp, y, 4),
@@ -164,6 +167,7 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     ),
     "scalar_like": lambda xp, z, y, m: (xp, z, (1.0, 2.0)),
     "softmax": lambda xp, z, y, m: (xp, z, m),
+    "softmax_sums": lambda xp, z, y, m: (xp, z, y, m),
     "softplus": lambda xp, z, y, m: (xp, z),
     "sum_positions": lambda xp, z, y, m: (xp, z),
     "take_class": lambda xp, z, y, m: (xp, z[0, :, 0, 0], y),
@@ -311,7 +315,7 @@ def test_cupy_leaves_operators_to_the_tape(interface: Any, name: str, monkeypatc
     mirrored = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}.get(name, f"r{name}")
     monkeypatch.setattr(Variable, f"__{mirrored}__", lambda self, other: ("left to", self, other))
     x = interface.real_array(interface.Array("float32"))
-    variable = Tape(library_of(x)).variable(x)
+    variable = Tape(library_of(x)).variable(x, [])
     found = getattr(operator, name)(x, variable)
     assert found[0] == "left to"
     assert found[1] is variable

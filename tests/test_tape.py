@@ -674,7 +674,7 @@ LEARNED: dict[str, tuple[Callable[..., Any], np.ndarray]] = {
 }
 
 
-@own
+@pytest.mark.backends("numpy", "strict", "torch", "jax")
 @pytest.mark.parametrize("name", LEARNED)
 def test_what_is_learned_beside_the_logits(name: str, backend: Backend) -> None:
     """A gradient towards weights and targets is right, or refused; never silently cut."""

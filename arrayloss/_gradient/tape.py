@@ -7,7 +7,7 @@ a constant. A tape lives for one call of `value_and_grad` and is used once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -25,34 +25,23 @@ class Tape:
 
     def __init__(self, library: Library) -> None:
         self.library = library
-        self.namespace = TapeNamespace(self)
-        self.kernels = TapeKernels(self)
+        #: That library as variables see it.
+        self.traced = _traced(library)
         #: For each variable: the indices of its arguments and the rules towards them.
-        self.nodes: list[tuple[tuple[int, Vjp], ...]] = []
+        self.nodes: list[list[tuple[int, Vjp]]] = []
 
-    def variable(self, value: Array, arguments: tuple[tuple[int, Vjp], ...] = ()) -> Variable:
+    def variable(self, value: Array, arguments: list[tuple[int, Vjp]]) -> Variable:
         """Return a new variable that depends on recorded ones."""
         self.nodes.append(arguments)
         return Variable(self, value, len(self.nodes) - 1)
-
-    def record(self, value: Array, pairs: list[tuple[Any, Vjp]]) -> Variable:
-        """Return the result of an operation: its value, and each argument with the rule towards it."""
-        arguments = []
-        for argument, vjp in pairs:
-            if isinstance(argument, Variable):
-                if argument.tape is not self:
-                    raise TypeError(
-                        "value_and_grad: variables of two tapes in one operation; nest by torch or JAX instead"
-                    )
-                arguments.append((argument.index, vjp))
-        return self.variable(value, tuple(arguments))
 
     def gradients(self, output: Any, inputs: list[Variable]) -> list[Array]:
         """Return the gradient of the sum of `output` with respect to the inputs."""
         xp = self.library.xp
         found: dict[int, Array] = {}
         if isinstance(output, Variable):
-            found[output.index] = xp.ones_like(output.value)
+            one = self.library.kernels.scalar_like(xp, output.value, 1.0)
+            found[output.index] = one if output.ndim == 0 else xp.broadcast_to(one, output.shape)
         wanted = {x.index for x in inputs}
         for index in range(len(self.nodes) - 1, -1, -1):
             g = found.get(index) if index in wanted else found.pop(index, None)
@@ -62,10 +51,23 @@ class Tape:
                 step = vjp(g)
                 before = found.get(argument)
                 found[argument] = step if before is None else before + step
-            self.nodes[index] = ()
+            self.nodes[index] = []
         gradients = [found[x.index] if x.index in found else xp.zeros_like(x.value) for x in inputs]
         # Two gradients may be one array, which a caller might write to.
         return gradients if len(gradients) == 1 else [xp.asarray(g, copy=True) for g in gradients]
+
+
+def record(value: Array, pairs: Iterable[tuple[Any, Vjp]]) -> Variable:
+    """Return the result of an operation on variables: its value, and each argument with the rule towards it."""
+    tape, arguments = None, []
+    for argument, vjp in pairs:
+        if isinstance(argument, Variable):
+            if tape is not None and argument.tape is not tape:
+                raise TypeError("value_and_grad: variables of two tapes in one operation; nest by torch or JAX instead")
+            tape = argument.tape
+            arguments.append((argument.index, vjp))
+    assert tape is not None, "an operation is recorded where an argument is a variable"
+    return tape.variable(value, arguments)
 
 
 def value_of(x: Any) -> Any:
@@ -110,10 +112,11 @@ class Variable:
 
     @property
     def T(self) -> Any:
-        return self.tape.namespace.permute_dims(self, (1, 0))
+        return self.tape.traced.xp.permute_dims(self, (1, 0))
 
     def __array_namespace__(self, *, api_version: str | None = None) -> TapeNamespace:
-        return self.tape.namespace
+        namespace: TapeNamespace = self.tape.traced.xp
+        return namespace
 
     def __repr__(self) -> str:
         return f"Variable({self.value!r})"
@@ -128,16 +131,16 @@ class Variable:
     __dlpack__ = __hash__ = _refuse
 
     def __getitem__(self, key: Any) -> Any:
-        return self.tape.namespace._call("getitem", self, key)
+        return self.tape.traced.xp._call("getitem", self, key)
 
     def __neg__(self) -> Any:
-        return self.tape.namespace._call("negative", self)
+        return self.tape.traced.xp._call("negative", self)
 
     def __pos__(self) -> Any:
         return self
 
     def __abs__(self) -> Any:
-        return self.tape.namespace._call("abs", self)
+        return self.tape.traced.xp._call("abs", self)
 
     def __eq__(self, other: object) -> Any:
         return self.value == value_of(other)
@@ -161,7 +164,7 @@ class Variable:
 def _operator(name: str, *, reverse: bool = False) -> Callable[..., Any]:
     def operate(self: Variable, other: Any) -> Any:
         arguments = (other, self) if reverse else (self, other)
-        return self.tape.namespace._call(name, *arguments)
+        return self.tape.traced.xp._call(name, *arguments)
 
     return operate
 
@@ -181,24 +184,20 @@ for _symbol, _function in {
 class TapeNamespace:
     """The array API namespace of variables: the library's own, with differentiable functions recorded."""
 
-    def __init__(self, tape: Tape) -> None:
-        self._tape = tape
+    def __init__(self, xp: Any) -> None:
+        self._xp = xp
 
     def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
-        xp = self._tape.library.xp
-        value, vjps = rules.RULES[name](xp, *map(_value_of_all, arguments), **options)
-        flat = arguments[0] if name in rules.OF_LISTS else arguments
-        return self._tape.record(value, list(zip(flat, vjps, strict=False)))
+        value, vjps = rules.RULES[name](self._xp, *map(_value_of_all, arguments), **options)
+        return record(value, zip(arguments[0] if name in rules.OF_LISTS else arguments, vjps, strict=False))
 
     def __getattr__(self, name: str) -> Any:
-        function = getattr(self._tape.library.xp, name)
+        function = getattr(self._xp, name)
         if not callable(function) or isinstance(function, (type, ModuleType)):
             return function
 
         def call(*arguments: Any, **options: Any) -> Any:
-            if not any(isinstance(x, Variable) for x in _flatten(arguments)) and not any(
-                isinstance(x, Variable) for x in options.values()
-            ):
+            if not _any_variable(arguments) and not (options and _any_variable(options.values())):
                 return function(*arguments, **options)
             if name in rules.RULES:
                 return self._call(name, *arguments, **options)
@@ -209,6 +208,7 @@ class TapeNamespace:
                 f"{', '.join(sorted(rules.RULES))}"
             )
 
+        self.__dict__[name] = call  # found without this method from now on
         return call
 
 
@@ -216,8 +216,8 @@ def _value_of_all(x: Any) -> Any:
     return type(x)(map(value_of, x)) if isinstance(x, (list, tuple)) else value_of(x)
 
 
-def _flatten(arguments: tuple[Any, ...]) -> list[Any]:
-    return [x for a in arguments for x in (a if isinstance(a, (list, tuple)) else (a,))]
+def _any_variable(arguments: Iterable[Any]) -> bool:
+    return any(isinstance(x, Variable) or (isinstance(x, (list, tuple)) and _any_variable(x)) for x in arguments)
 
 
 class TapeKernels:
@@ -227,42 +227,68 @@ class TapeKernels:
     is computed on the plain arrays.
     """
 
-    def __init__(self, tape: Tape) -> None:
-        self._tape = tape
+    def __init__(self, kernels: Any, xp: Any, traced_xp: TapeNamespace) -> None:
+        self._kernels, self._xp, self._traced_xp = kernels, xp, traced_xp
 
     def __getattr__(self, name: str) -> Any:
-        tape, kernels = self._tape, self._tape.library.kernels
-        xp = tape.library.xp
-        if (rule := getattr(kernels, f"{name}_rule", None)) is not None:
+        if hasattr(self._kernels, f"{name}_rule"):
+            found = self._block(name)
+        elif name in generic.CONSTANTS:
+            found = self._constant(name)
+        elif name in generic.SHIMS:
+            found = self._shim(name)
+        else:
+            raise AttributeError(f"the kernel {name} is neither a building block with a rule, a shim nor a constant")
+        self.__dict__[name] = found
+        return found
 
-            def record(_: Any, x: Any, *arguments: Any) -> Any:
-                if not isinstance(x, Variable):
-                    return getattr(kernels, name)(xp, x, *arguments)
-                value, vjp = rule(xp, x.value, *arguments)
-                return tape.record(value, [(x, vjp)])
+    def _block(self, name: str) -> Callable[..., Any]:
+        def block(_: Any, x: Any, *arguments: Any) -> Any:
+            if _any_variable(arguments):
+                # The rule leads back to the first argument only; the portable form is differentiable in all of them.
+                return getattr(generic, name)(self._traced_xp, x, *arguments)
+            if not isinstance(x, Variable):
+                return getattr(self._kernels, name)(self._xp, x, *arguments)
+            value, vjp = getattr(self._kernels, f"{name}_rule")(self._xp, x.value, *arguments)
+            return x.tape.variable(value, [(x.index, vjp)])
 
-            return record
-        if name in generic.CONSTANTS:
-            return lambda *arguments: getattr(kernels, name)(
-                *(xp if x is tape.namespace else value_of(x) for x in arguments)
-            )
-        if name in generic.SHIMS:
+        return block
 
-            def shim(_: Any, *arguments: Any) -> Any:
-                if any(isinstance(x, Variable) for x in arguments):
-                    return getattr(generic, name)(tape.namespace, *arguments)
-                return getattr(kernels, name)(xp, *arguments)
+    def _constant(self, name: str) -> Callable[..., Any]:
+        def constant(*arguments: Any) -> Any:
+            plain = (self._xp if x is self._traced_xp else value_of(x) for x in arguments)
+            return getattr(self._kernels, name)(*plain)
 
-            return shim
-        raise AttributeError(f"the kernel {name} is neither a building block with a rule, a shim nor a constant")
+        return constant
+
+    def _shim(self, name: str) -> Callable[..., Any]:
+        def shim(_: Any, *arguments: Any) -> Any:
+            if _any_variable(arguments):
+                return getattr(generic, name)(self._traced_xp, *arguments)
+            return getattr(self._kernels, name)(self._xp, *arguments)
+
+        return shim
 
     def as_array(self, x: Any) -> Any:
-        return x if isinstance(x, Variable) else self._tape.library.kernels.as_array(x)
+        return x if isinstance(x, Variable) else self._kernels.as_array(x)
+
+
+_TRACED: dict[tuple[str, Any], Library] = {}
+
+
+def _traced(library: Library) -> Library:
+    """Return a library as variables see it."""
+    found = _TRACED.get((library.name, library.xp))
+    if found is None:
+        xp = TapeNamespace(library.xp)
+        found = Library(library.name, xp, TapeKernels(library.kernels, library.xp, xp))
+        _TRACED[library.name, library.xp] = found
+    return found
 
 
 def traced_library(x: Variable) -> Library:
-    """Return the library of a variable: its tape's namespace and kernels."""
-    return Library(x.tape.library.name, x.tape.namespace, x.tape.kernels)
+    """Return the library of a variable."""
+    return x.tape.traced
 
 
 def tape_value_and_grad(call: Callable[..., Any], logits: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
@@ -273,7 +299,7 @@ def tape_value_and_grad(call: Callable[..., Any], logits: tuple[Array, ...]) -> 
         )
     library = library_of(logits[0])
     tape = Tape(library)
-    variables = [tape.variable(x) for x in logits]
+    variables = [tape.variable(x, []) for x in logits]
     value = call(*variables)
     gradients = tape.gradients(total_of(value), variables)
     as_array = library.kernels.as_array

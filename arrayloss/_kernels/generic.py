@@ -10,6 +10,7 @@ from the gradient with respect to that to the gradient with respect to the first
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -21,6 +22,12 @@ Array = Any
 #: A namespace's module, or the tape's stand-in for one.
 Namespace = Any
 Rule = tuple[Array, Callable[[Array], Array]]
+Weights = Callable[..., Array]
+
+#: Whether the environment asks for the portable forms, and for torch's and XLA's own sort.
+PORTABLE = os.environ.get("ARRAYLOSS_PORTABLE", "0") not in ("", "0")
+#: What a library tells about its arrays, which has no portable form.
+_FACTS = ("as_array", "constant", "gumbel", "host_range", "label_dtype", "scalar_like")
 
 #: How the tape takes a kernel that has no `_rule`: on plain arrays, its result being a constant to differentiation ...
 CONSTANTS = frozenset(
@@ -48,7 +55,12 @@ def library(x: Array) -> Library:
 
 
 def extended(name: str, namespace: Namespace, faster: dict[str, Any]) -> Library:
-    """Return a library whose kernels are those given, by name, and the portable ones where none is."""
+    """Return a library whose kernels are those given, by name, and the portable ones where none is.
+
+    torch and JAX keep their differentiable kernels in any case: their autodiff has conventions of its own.
+    """
+    if PORTABLE and name not in ("torch", "jax"):
+        faster = {fact: faster[fact] for fact in _FACTS if fact in faster}
     return Library(name, namespace, SimpleNamespace(**{**globals(), **faster}))
 
 
@@ -212,18 +224,128 @@ def softplus(xp: Namespace, x: Array) -> Array:
     return softplus_rule(xp, x)[0]
 
 
-def label_sums_rule(xp: Namespace, p: Array, labels: Array) -> Rule:
-    hit = one_hot(xp, labels, p.shape[1])
+def _binary_entries(xp: Namespace, x: Array, y: Array) -> tuple[Array, Array]:
+    """Return softplus(x) - y x in a form in which 0 times infinity counts nothing, and its slope sigmoid(x) - y."""
+    zero = xp.zeros_like(x)
+    small = xp.exp(-xp.abs(x))
+    above, below = xp.maximum(x, zero), xp.minimum(x, zero)
+    losses = xp.log1p(small) + (1.0 - y) * where_or(xp, y < 1.0, above, 0.0) - y * where_or(xp, y > 0.0, below, 0.0)
+    return losses, xp.exp(below) / (1.0 + small) - y
+
+
+def binary_total_rule(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Rule:
+    losses, slopes = _binary_entries(xp, where_or(xp, valid, x, 0.0), y)
+    return xp.sum(where_or(xp, valid, losses, 0.0)), lambda g: where_or(xp, valid, slopes * g, 0.0)
+
+
+def binary_total(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Array:
+    """Return the sum of softplus(x) - y x, the binary cross entropy of targets y, over all entries, 0-d.
+
+    `valid` is a mask of entries, of the shape of x; y is 0 where not valid.
+    """
+    return binary_total_rule(xp, x, y, valid)[0]
+
+
+def _one_hot_target(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> tuple[Array, Array | None]:
+    y = xp.astype(one_hot(xp, labels, x.shape[1]), x.dtype)
+    return y, None if valid is None else xp.broadcast_to(xp.expand_dims(valid, axis=1), x.shape)
+
+
+def binary_label_total_rule(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Rule:
+    return binary_total_rule(xp, x, *_one_hot_target(xp, x, labels, valid))
+
+
+def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
+    """Return `binary_total` of the one-hot form of labels."""
+    return binary_total(xp, x, *_one_hot_target(xp, x, labels, valid))
+
+
+def softmax_sums_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
+    p, back = softmax_rule(xp, z, valid)
+    hit = one_hot(xp, labels, z.shape[1])
 
     def vjp(g: Array) -> Array:
-        return where_or(xp, hit, xp.broadcast_to(xp.reshape(g, g.shape + (1,) * (p.ndim - 2)), p.shape), 0.0)
+        at_label, everywhere = (xp.reshape(a, a.shape + (1,) * (z.ndim - 2)) for a in (g[0, ...], g[1, ...]))
+        return back(where_or(xp, hit, xp.broadcast_to(at_label, p.shape), 0.0) + everywhere)
 
-    return sum_positions(xp, where_or(xp, hit, p, 0.0)), vjp
+    return xp.stack([sum_positions(xp, where_or(xp, hit, p, 0.0)), sum_positions(xp, p)], axis=0), vjp
 
 
-def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
-    """Return the sum of p_c over the positions with label c, shape `(N, C)`."""
-    return label_sums_rule(xp, p, labels)[0]
+def softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
+    """Return the sums of p_c = softmax(z)_c over the positions with label c and over all, shape `(2, N, C)`."""
+    return softmax_sums_rule(xp, z, labels, valid)[0]
+
+
+def lovasz_softmax_rule(
+    xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
+) -> Rule:
+    positive = _positive(xp, p, labels, valid)
+    errors = xp.where(positive, 1.0 - p, p)
+    losses, w = _extension(xp, errors, positive, valid, per_image, weights or lovasz_weights)
+    slopes = xp.where(positive, -w, w)
+    return losses, lambda g: slopes * xp.reshape(g, g.shape + (1,) * (p.ndim - 2))
+
+
+def lovasz_softmax(
+    xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
+) -> Array:
+    """Return the Lovasz extension of the Jaccard loss at the errors |[y = c] - p_c|, shape `(sets, C)`.
+
+    A set is an image with `per_image`, else the batch. p is 0 where not valid; a label of C belongs to no class.
+    `weights` is the `lovasz_weights` of the library.
+    """
+    return lovasz_softmax_rule(xp, p, labels, valid, per_image, weights)[0]
+
+
+def lovasz_hinge_rule(
+    xp: Namespace, z: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
+) -> Rule:
+    positive = _positive(xp, z, labels - 1, valid)
+    errors = 1.0 - where_valid(xp, valid, z) * (xp.astype(positive, z.dtype) * 2.0 - 1.0)
+    errors = where_valid(xp, valid, where_or(xp, ~(errors <= 0.0), errors, 0.0))
+    losses, w = _extension(xp, errors, positive, valid, per_image, weights or lovasz_weights)
+    slopes = where_or(xp, errors > 0.0, xp.where(positive, -w, w), 0.0)
+    return losses, lambda g: slopes * xp.reshape(g, g.shape + (1,) * (z.ndim - 2))
+
+
+def lovasz_hinge(
+    xp: Namespace, z: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
+) -> Array:
+    """Return the Lovasz extension of the Jaccard loss at the errors max(0, 1 - z (2 y - 1)), shape `(sets, 1)`."""
+    return lovasz_hinge_rule(xp, z, labels, valid, per_image, weights)[0]
+
+
+def _positive(xp: Namespace, scores: Array, labels: Array, valid: Array | None) -> Array:
+    hit = one_hot(xp, labels, scores.shape[1])
+    return hit if valid is None else hit & xp.expand_dims(valid, axis=1)
+
+
+def _extension(
+    xp: Namespace,
+    errors: Array,
+    positive: Array,
+    valid: Array | None,
+    per_image: bool,
+    weights: Weights,
+) -> tuple[Array, Array]:
+    """Return the Lovasz extension of each set and class at errors `(N, C, *S)`, and the weights in their layout."""
+    images, classes = errors.shape[:2]
+    sets, pixels = (images if per_image else 1), math.prod(errors.shape[2:]) * (1 if per_image else images)
+    swapped = (0, 1) if per_image else (1, 0)
+    order = (*swapped, *range(2, errors.ndim))
+
+    def rows(x: Array) -> Array:
+        return xp.reshape(xp.permute_dims(x, order), (sets * classes, pixels))
+
+    e = rows(errors)
+    if pixels == 0:
+        return xp.reshape(xp.sum(e, axis=1), (sets, classes)), xp.zeros_like(errors)
+    if valid is not None:
+        valid = rows(xp.broadcast_to(xp.expand_dims(valid, axis=1), errors.shape))
+    w = weights(xp, e, rows(positive), valid)
+    losses = xp.reshape(xp.sum(e * w, axis=1), (sets, classes))
+    shape = tuple(errors.shape[i] for i in order)
+    return losses, xp.permute_dims(xp.reshape(w, shape), order)
 
 
 # Constants: selections, counts and orders, never differentiated -----------------------------------------------------

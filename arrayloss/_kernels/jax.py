@@ -6,18 +6,31 @@ Rules are forward ones (`custom_jvp`), so that grad, jvp, vmap and hessian all s
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import array_api_compat
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
-from arrayloss._kernels import generic
+from arrayloss._kernels import generic, numpy_lovasz
 from arrayloss._kernels.generic import Array, Namespace, one_hot, ranked_lovasz_weights, where_valid
 
+try:
+    from jax.experimental import buffer_callback as _callbacks
+
+    buffer_callback: Any = _callbacks.buffer_callback
+except ImportError:  # in older versions of JAX
+    buffer_callback = None
+
 NAMESPACE = array_api_compat.array_namespace(jnp.zeros(()))
-#: Up to so many classes a reduction over them is written out: XLA on the CPU then fuses it with what feeds it.
+#: Up to so many classes a reduction over them is written out.
 _UNROLL = 32
+#: Positions that share a running sum.
+_BLOCK = 4096
 
 
 def constant(x: Array) -> Array:
@@ -27,8 +40,6 @@ def constant(x: Array) -> Array:
 def host_range(x: Array) -> tuple[float, float] | None:
     if isinstance(x, jax.core.Tracer) or x.size == 0 or any(d.platform != "cpu" for d in x.devices()):
         return None
-    import numpy as np
-
     on_host = np.asarray(x)
     return on_host.min().item(), on_host.max().item()
 
@@ -50,27 +61,16 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
     return per_class[labels]
 
 
-def _sum_by_product(x: Array) -> Array:
-    flat = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
-    total = jnp.einsum("ncp,c->np", flat, jnp.ones((x.shape[1],), dtype=x.dtype), precision="highest")
-    return total.reshape((x.shape[0], *x.shape[2:]))
-
-
-def _sum_plainly(x: Array) -> Array:
-    return jnp.sum(x, axis=1)
-
-
-def _sum_classes(x: Array) -> Array:
-    """Sum over axis 1; on the CPU as a product with ones, which is not recomputed inside whatever uses it."""
-    if x.size == 0:
-        return _sum_plainly(x)
-    return jax.lax.platform_dependent(x, cpu=_sum_by_product, default=_sum_plainly)
-
-
-def _top_and_total(z: Array) -> tuple[Array, Array]:
+def _max_and_total(z: Array) -> tuple[Array, Array]:
     """Return max(z) and the sum of exp(z - max(z)) over the classes."""
+    top = jnp.max(z, axis=1)
+    return top, jnp.sum(jnp.exp(z - top[:, None]), axis=1)
+
+
+def _unrolled_max_and_total(z: Array) -> tuple[Array, Array]:
+    """The same, class by class: XLA on the CPU fuses the sum with the exponentials, which it then need not store."""
     if z.shape[1] > _UNROLL:
-        return _held_top_and_total(z)
+        return _max_and_total_by_product(z)
     top = z[:, 0]
     for c in range(1, z.shape[1]):
         top = jnp.maximum(top, z[:, c])
@@ -80,27 +80,115 @@ def _top_and_total(z: Array) -> tuple[Array, Array]:
     return top, total
 
 
+def _max_and_total_by_product(z: Array) -> tuple[Array, Array]:
+    """The same for many classes: a product with ones, where a sum over the middle axis is slow on the CPU."""
+    top = jnp.max(z, axis=1)
+    e = jnp.exp(z - top[:, None]).reshape((*z.shape[:2], math.prod(z.shape[2:])))
+    total = jnp.einsum("ncp,c->np", e, jnp.ones((z.shape[1],), dtype=z.dtype), precision="highest")
+    return top, total.reshape(top.shape)
+
+
+def _top_and_total(z: Array) -> tuple[Array, Array]:
+    """Return max(z) and the sum of exp(z - max(z)) over the classes, for a value."""
+    if z.size == 0:
+        return _max_and_total(z)
+    return jax.lax.platform_dependent(z, cpu=_unrolled_max_and_total, default=_max_and_total)
+
+
 def _held_top_and_total(z: Array) -> tuple[Array, Array]:
-    """The same where every class needs the sum again, as a gradient does: it is computed once and held."""
-    top = jax.lax.stop_gradient(jnp.max(z, axis=1))
-    return top, _sum_classes(jnp.exp(z - top[:, None]))
+    """The same where every class needs them again, as a gradient does."""
+    return _held(_unrolled_max_and_total, _max_and_total, z)
 
 
 def _at_label(z: Array, labels: Array) -> Array:
     return jnp.take_along_axis(z, labels[:, None], axis=1, mode="clip")[:, 0]
 
 
-@jax.custom_jvp
-def _softmax(z: Array, valid: Array | None) -> Array:
-    top, total = _held_top_and_total(z)
+def _softmax_of(z: Array, valid: Array | None, top: Array, total: Array) -> Array:
     # The mask lies on the result alone: no derivative passes through what it hides, and the logits stay as they are.
     return where_valid(jnp, valid, jnp.exp(z - top[:, None]) * (1 / total)[:, None])
+
+
+@jax.custom_jvp
+def _softmax(z: Array, valid: Array | None) -> Array:
+    return _softmax_of(z, valid, *_held_top_and_total(z))
 
 
 @_softmax.defjvp
 def _softmax_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     p = _softmax(*primals)
     return p, p * (tangents[0] - jnp.sum(p * tangents[0], axis=1, keepdims=True))
+
+
+def _held(function: Callable[..., Any], other: Callable[..., Any], z: Array, *arguments: Any) -> Any:
+    """Return `function(z, ...)`, on the CPU computed once and held; `other` is the same in another form.
+
+    XLA on the CPU computes again, within each class of whatever uses it, what it thinks cheap. It does not look into a
+    conditional, whose condition here is one that it cannot know.
+    """
+    if z.size == 0:
+        return other(z, *arguments)
+
+    def held(z: Array, *arguments: Any) -> Any:
+        first = z[(0,) * z.ndim]
+        return jax.lax.cond(first == first, function, other, z, *arguments)
+
+    return jax.lax.platform_dependent(z, *arguments, cpu=held, default=other)
+
+
+@jax.custom_jvp
+def _softmax_sums(z: Array, labels: Array, valid: Array | None) -> Array:
+    p = _held_softmax(z, valid)
+    return jnp.stack([_label_totals(_at_label(p, labels), labels, z.shape[1]), generic.sum_positions(jnp, p)])
+
+
+@_softmax_sums.defjvp
+def _softmax_sums_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, labels, valid = primals
+    p, dz = _held_softmax(z, valid), tangents[0]
+    at_label = _at_label(p, labels)
+    overlap = _label_totals(at_label, labels, z.shape[1])
+    mean = jnp.sum(p * dz, axis=1)
+    # Written so that its transpose is a product of p with one number a class, and one pass over the logits.
+    change = generic.sum_positions(jnp, p * dz) - jnp.einsum("nc...,n...->nc", p, mean, precision="highest")
+    dz_at_label = jnp.sum(where_or(jnp, one_hot(jnp, labels, z.shape[1]), dz, 0), axis=1)
+    overlap_change = _label_totals(at_label * (dz_at_label - mean), labels, z.shape[1])
+    return jnp.stack([overlap, generic.sum_positions(jnp, p)]), jnp.stack([overlap_change, change])
+
+
+def _held_softmax(z: Array, valid: Array | None) -> Array:
+    def divided(z: Array, valid: Array | None, top: Array, total: Array) -> Array:
+        return where_valid(jnp, valid, jnp.exp(z - top[:, None]) / total[:, None])
+
+    return _held(_softmax_of, divided, z, valid, *_held_top_and_total(z))
+
+
+def _label_totals(x: Array, labels: Array, classes: int) -> Array:
+    """Return the sum of `x` over the positions of each image with each label, shape `(N, classes)`."""
+    images, positions = labels.shape[0], math.prod(labels.shape[1:])
+    # Bins of their own for every so many positions: a long running sum in float32 drifts.
+    place = jnp.arange(positions, dtype=labels.dtype) // _BLOCK * classes + labels.reshape((images, positions))
+    bins = jnp.zeros((images, -(-positions // _BLOCK) * classes), dtype=x.dtype)
+    image = jnp.arange(images)[:, None]
+    bins = bins.at[image, place].add(x.reshape((images, positions)), mode="promise_in_bounds")
+    return jnp.sum(bins.reshape((images, -1, classes)), axis=1)
+
+
+_jitted_softmax_sums = jax.jit(_softmax_sums)
+
+
+def softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
+    return _jitted_softmax_sums(z, labels, valid)
+
+
+def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
+    return _label_counts(labels, valid, classes, dtype)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _label_counts(labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
+    ones = jnp.ones(labels.shape, dtype=jnp.int32) if valid is None else valid.astype(jnp.int32)
+    return _label_totals(ones, labels, classes).astype(dtype)
 
 
 @jax.custom_jvp
@@ -162,6 +250,69 @@ def softplus(xp: Namespace, x: Array) -> Array:
     return _jitted_softplus(x)
 
 
+def _binary_sum(x: Array, y: Array, valid: Array | None) -> Array:
+    """Return the sum of softplus(x) - y x, NaN where 0 was to take out an infinite score."""
+    losses = jnp.log1p(jnp.exp(-jnp.abs(x))) + jnp.maximum(x, 0) - x * y
+    return jnp.sum(where_or(jnp, valid, losses, 0))
+
+
+def _exact_binary_sum(x: Array, y: Array, valid: Array | None) -> Array:
+    return jnp.sum(where_or(jnp, valid, generic._binary_entries(NAMESPACE, x, y)[0], 0))
+
+
+def _finite_binary_sum(x: Array, y: Array, valid: Array | None) -> Array:
+    # A selection within the sum triples its time on the CPU.
+    total = _binary_sum(x, y, valid)
+    return jax.lax.cond(jnp.isfinite(total), lambda: total, lambda: _exact_binary_sum(x, y, valid))
+
+
+@jax.custom_jvp
+def _binary_total(x: Array, y: Array, valid: Array | None) -> Array:
+    x = where_or(jnp, valid, x, 0)
+    return jax.lax.platform_dependent(x, y, valid, cpu=_finite_binary_sum, default=_exact_binary_sum)
+
+
+def _binary_total_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    x, y, valid = primals
+    change = jnp.zeros((), dtype=x.dtype)
+    if not isinstance(tangents[0], SymbolicZero):
+        change += jnp.sum(where_or(jnp, valid, jax.nn.sigmoid(x) - y, 0) * tangents[0])
+    if not isinstance(tangents[1], SymbolicZero):
+        change -= jnp.sum(where_or(jnp, valid, x, 0) * tangents[1])
+    return _binary_total(x, y, valid), change
+
+
+# Targets can be learned too, but are constants as a rule, to which no pass is given.
+_binary_total.defjvp(_binary_total_jvp, symbolic_zeros=True)
+
+_jitted_binary_total = jax.jit(_binary_total)
+
+
+def binary_total(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Array:
+    return _jitted_binary_total(x, y, valid)
+
+
+@jax.custom_jvp
+def _binary_label_total(x: Array, labels: Array, valid: Array | None) -> Array:
+    hit = one_hot(jnp, labels, x.shape[1])
+    losses = jnp.log1p(jnp.exp(-jnp.abs(x))) + jnp.where(hit, jnp.maximum(-x, 0), jnp.maximum(x, 0))
+    return jnp.sum(where_valid(jnp, valid, losses))
+
+
+@_binary_label_total.defjvp
+def _binary_label_total_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    x, labels, valid = primals
+    slopes = where_valid(jnp, valid, jax.nn.sigmoid(x) - one_hot(jnp, labels, x.shape[1]))
+    return _binary_label_total(x, labels, valid), jnp.sum(slopes * tangents[0])
+
+
+_jitted_binary_label_total = jax.jit(_binary_label_total)
+
+
+def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
+    return _jitted_binary_label_total(x, labels, valid)
+
+
 @jax.jit
 def _members_nll(z: Array, members: Array, valid: Array | None) -> Array:
     z = where_valid(jnp, valid, z)
@@ -186,7 +337,26 @@ def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
 
 
 def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
-    return jax.lax.top_k(rows, k)[0][:, k - 1]
+    return _kth_largest(rows, k)
+
+
+@partial(jax.jit, static_argnums=1)
+def _kth_largest(rows: Array, k: int) -> Array:
+    """Find the k-th largest bit by bit, from the highest: a pass over the rows each, where XLA's sort is slow."""
+    bits = 8 * rows.dtype.itemsize
+    unsigned = jnp.dtype(f"uint{bits}")
+    sign = jnp.asarray(1 << (bits - 1), dtype=unsigned)
+    # Integers in the order of the numbers, a NaN of either sign above all.
+    raw = jax.lax.bitcast_convert_type(jnp.where(jnp.isnan(rows), jnp.nan, rows), unsigned)
+    keys = jnp.where(raw >= sign, ~raw, raw | sign)
+
+    def refine(i: Array, found: Array) -> Array:
+        higher = found | (sign >> i.astype(unsigned))
+        enough = jnp.sum(keys >= higher[:, None], axis=1, dtype=jnp.int32) >= k
+        return jnp.where(enough, higher, found)
+
+    found = jax.lax.fori_loop(0, bits, refine, jnp.zeros(rows.shape[:1], dtype=unsigned))
+    return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), rows.dtype)
 
 
 def _running_sum(xp: Namespace, x: Array) -> Array:
@@ -197,8 +367,8 @@ def _running_max(xp: Namespace, x: Array) -> Array:
     return jax.lax.cummax(x, axis=x.ndim - 1)
 
 
-@jax.jit
-def _lovasz_weights(errors: Array, positive: Array, valid: Array | None) -> Array:
+def _lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
+    errors = jax.lax.stop_gradient(errors)
     keys = where_or(jnp, valid, errors, -1)
     place = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
     _, ranked, hit, order = jax.lax.sort((-keys, keys, positive.astype(jnp.int32), place), dimension=1, num_keys=1)
@@ -206,8 +376,53 @@ def _lovasz_weights(errors: Array, positive: Array, valid: Array | None) -> Arra
     return jax.lax.sort((order, weights), dimension=1, num_keys=1)[1]
 
 
-def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
-    return _lovasz_weights(jax.lax.stop_gradient(errors), positive, valid)
+lovasz_weights = jax.jit(_lovasz_weights, static_argnums=0)
+
+
+def _extension(on_host: Any, rule: Any, scores: Array, labels: Array, valid: Array | None, per_image: bool) -> Any:
+    """Return the value of a Lovasz extension and its slopes: by NumPy on the host, by XLA elsewhere."""
+
+    def portable(scores: Array, labels: Array, valid: Array | None) -> tuple[Array, Array]:
+        losses, vjp = rule(NAMESPACE, scores, labels, valid, per_image, _lovasz_weights)
+        return losses, vjp(jnp.ones_like(losses))
+
+    def shared(scores: Array, labels: Array, valid: Array | None) -> tuple[Array, Array]:
+        def compute(_: Any, out: Any, *given: Any) -> None:
+            arrays = (None if a is None else np.asarray(a) for a in given)
+            for array, found in zip(out, on_host(*arrays, per_image), strict=True):
+                np.asarray(array)[...] = found
+
+        sets = scores.shape[0] if per_image else 1
+        like = (jax.eval_shape(lambda: jnp.empty((sets, scores.shape[1]), scores.dtype)), scores)
+        found: tuple[Array, Array] = buffer_callback(compute, like, vmap_method="sequential")(scores, labels, valid)
+        return found
+
+    scores = jax.lax.stop_gradient(scores)
+    if buffer_callback is None or generic.PORTABLE or scores.size == 0:
+        return portable(scores, labels, valid)
+    return jax.lax.platform_dependent(scores, labels, valid, cpu=shared, default=portable)
+
+
+def _lovasz(on_host: Any, rule: Any) -> Any:
+    """Return a Lovasz extension of scores, whose derivative is a product with the slopes."""
+
+    @partial(jax.custom_jvp, nondiff_argnums=(3,))
+    def value(scores: Array, labels: Array, valid: Array | None, per_image: bool) -> Array:
+        losses: Array = _extension(on_host, rule, scores, labels, valid, per_image)[0]
+        return losses
+
+    @value.defjvp
+    def value_jvp(per_image: bool, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+        losses, slopes = _extension(on_host, rule, primals[0], primals[1], primals[2], per_image)
+        change = generic.sum_positions(jnp, slopes * tangents[0])
+        return losses, change if per_image else jnp.sum(change, axis=0, keepdims=True)
+
+    jitted = jax.jit(value, static_argnums=3)
+    return lambda xp, *arguments: jitted(*arguments)
+
+
+lovasz_softmax = _lovasz(numpy_lovasz.softmax_extension, generic.lovasz_softmax_rule)
+lovasz_hinge = _lovasz(numpy_lovasz.hinge_extension, generic.lovasz_hinge_rule)
 
 
 LIBRARY = generic.extended("jax", NAMESPACE, globals())

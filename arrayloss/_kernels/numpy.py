@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import array_api_compat.numpy
@@ -11,6 +11,7 @@ import numpy as np
 
 from arrayloss._kernels import generic
 from arrayloss._kernels.generic import Array, Namespace, Rule, _numpy_gumbel
+from arrayloss._kernels.numpy_lovasz import hinge_extension, softmax_extension
 
 #: Positions per block: with 19 classes in float32 a block is 300 kB, within the second-level cache.
 _BLOCK = 4096
@@ -73,7 +74,7 @@ def _quiet() -> np.errstate:
     return np.errstate(invalid="ignore", over="ignore", divide="ignore")
 
 
-def _label_nll(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> tuple[Array, Callable[[Array], Array]]:
+def _label_nll(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> Rule:
     """Return the losses and the rule, which works in place on the exponentials and can be used once, given `keep`."""
     zs = _planes(z)
     ys = _rows(labels, zs)
@@ -97,7 +98,7 @@ def _label_nll(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> t
         nll[~ms] = 0.0
 
     def vjp(g: Array) -> Array:
-        gs = _rows(np.broadcast_to(g, labels.shape), zs)
+        gs = _rows(g, zs)
         with _quiet():
             for n, at in _blocks(planes, positions):
                 y, q, g_at = ys[n, at], kept[n, :, at], gs[n, at]
@@ -132,14 +133,14 @@ def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
         p.transpose((0, 2, 1))[~_rows(valid, zs)] = 0.0
 
     def vjp(g: Array) -> Array:
-        gs = _planes(np.broadcast_to(g, z.shape))
-        out = np.empty_like(p)
+        # Into p itself, which every later step has read by now: a tape is gone through once, from its end.
+        gs = _planes(g)
+        work = np.empty((p.shape[1], min(_BLOCK, positions)), dtype=p.dtype)
         for n, at in _blocks(images, positions):
-            block, q = gs[n, :, at], out[n, :, at]
-            np.multiply(block, p[n, :, at], out=q)
-            np.subtract(block, np.add.reduce(q, axis=0), out=q)
-            q *= p[n, :, at]
-        return _from_planes(out, z.shape)
+            block, q = gs[n, :, at], p[n, :, at]
+            product = np.multiply(block, q, out=work[:, : q.shape[1]])
+            q *= np.subtract(block, np.add.reduce(product, axis=0), out=product)
+        return _from_planes(p, z.shape)
 
     return _from_planes(p, z.shape), vjp
 
@@ -148,26 +149,152 @@ def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     return softmax_rule(xp, z, valid)[0]
 
 
-def label_sums_rule(xp: Namespace, p: Array, labels: Array) -> Rule:
-    images, classes = p.shape[:2]
-    positions = math.prod(p.shape[2:])
-    ps, ys = p.reshape((images, classes, positions)), labels.reshape((images, positions))
-    sums = np.empty((images, classes), dtype=p.dtype)
-    for n, y in enumerate(ys):
-        hit = np.take_along_axis(ps[n], y[None], axis=0)[0]
-        sums[n] = np.bincount(y, weights=hit, minlength=classes)
+def _softmax_sums(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> Rule:
+    """Return the sums and the rule, which works in place on the probabilities and can be used once, given `keep`."""
+    images, classes = z.shape[:2]
+    positions = math.prod(z.shape[2:])
+    zs, ys = z.reshape((images, classes, positions)), labels.reshape((images, positions))
+    ms = None if valid is None else valid.reshape((images, positions))
+    kept = np.empty((images if keep else 0, classes, positions), dtype=z.dtype)
+    work = np.empty((classes, min(_BLOCK, positions)), dtype=z.dtype)
+    index = np.arange(min(_BLOCK, positions))
+    sums = np.zeros((2, images, classes))
+    with _quiet():
+        for n, at in _blocks(images, positions):
+            block, y = zs[n, :, at], ys[n, at]
+            p = kept[n, :, at] if keep else work[:, : y.size]
+            np.subtract(block, np.maximum.reduce(block, axis=0), out=p)
+            np.exp(p, out=p)
+            total = np.add.reduce(p, axis=0)
+            np.divide(1.0, total, out=total)
+            _mask_scale(total, p, None if ms is None else ms[n, at])
+            p *= total
+            sums[0, n] += np.bincount(y, weights=p[y, index[: y.size]], minlength=classes)
+            sums[1, n] += np.add.reduce(p, axis=1)
 
     def vjp(g: Array) -> Array:
-        out = np.zeros_like(ps)
-        for n, y in enumerate(ys):
-            np.put_along_axis(out[n], y[None], g[n][y][None], axis=0)
-        return out.reshape(p.shape)
+        with _quiet():
+            for n, at in _blocks(images, positions):
+                y, q = ys[n, at], kept[n, :, at]
+                hit, each = g[0, n], g[1, n]
+                at_label = q[y, index[: y.size]] * hit[y]
+                shift = work[:, : y.size]
+                np.subtract(each[:, None], each @ q + at_label, out=shift)
+                q *= shift
+                q[y, index[: y.size]] += at_label
+        return kept.reshape(z.shape)
 
-    return sums, vjp
+    return sums.astype(z.dtype), vjp
 
 
-def label_sums(xp: Namespace, p: Array, labels: Array) -> Array:
-    return label_sums_rule(xp, p, labels)[0]
+def _mask_scale(scale: Array, x: Array, valid: Array | None) -> None:
+    """Make scales 0, and `x` finite, where not valid."""
+    if valid is None:
+        return
+    ignored = ~valid
+    if not np.isfinite(scale[ignored]).all():
+        x[:, ignored] = 0.0
+    scale[ignored] = 0.0
+
+
+def softmax_sums_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
+    return _softmax_sums(z, labels, valid, keep=True)
+
+
+def softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
+    return _softmax_sums(z, labels, valid, keep=False)[0]
+
+
+def _binary_total(x: Array, target: Array, valid: Array | None, *, keep: bool) -> Rule:
+    """Return the loss and, given `keep`, the rule, used once. Labels are told from entries by their rank."""
+    labelled = target.ndim < x.ndim
+    xs = _planes(x)
+
+    def per_block(a: Array) -> Array:
+        return _rows(a, xs) if labelled else _planes(a)
+
+    ts, ms = per_block(target), None if valid is None else per_block(valid)
+    planes, classes, positions = xs.shape
+    slopes = np.empty((planes if keep else 0, classes, positions), dtype=x.dtype)
+    small, spare = np.empty((2, classes, min(_BLOCK, positions)), dtype=x.dtype)
+    total = 0.0
+    with _quiet():
+        for n, at in _blocks(planes, positions):
+            y, mask = ts[n, ..., at], None if ms is None else ms[n, ..., at]
+            block = xs[n, :, at] if labelled or mask is None else np.where(mask, xs[n, :, at], 0.0)
+            e, work = small[:, : block.shape[1]], spare[:, : block.shape[1]]
+            slope = slopes[n, :, at] if keep else None
+            _softplus(block, e, work, slope)
+            total += float((_less_labels if labelled else _less_entries)(block, y, mask, e, work, slope))
+
+    def vjp(g: Array) -> Array:
+        for n, at in _blocks(planes, positions):
+            slopes[n, :, at] *= g
+        return _from_planes(slopes, x.shape)
+
+    return x.dtype.type(total), vjp
+
+
+def _softplus(x: Array, out: Array, work: Array, sigmoid: Array | None) -> None:
+    """Write softplus(x) into `out` and, where it is wanted, sigmoid(x)."""
+    np.negative(np.abs(x, out=out), out=out)
+    np.exp(out, out=out)
+    if sigmoid is not None:
+        # max([x >= 0], exp(-|x|)) / (1 + exp(-|x|)), since the exponential is at most 1.
+        np.maximum(out, x >= 0.0, out=sigmoid)
+        sigmoid /= np.add(out, 1.0, out=work)
+    np.log1p(out, out=out)
+    out += np.maximum(x, 0.0, out=work)
+
+
+def _less_labels(x: Array, y: Array, valid: Array | None, e: Array, work: Array, slope: Array | None) -> Array:
+    """Return the sum of softplus values `e` less x at the label; take 1 off the slopes there."""
+    index = np.arange(y.size)
+    losses = np.add.reduce(e, axis=0)
+    losses -= x[y, index]
+    if slope is not None:
+        slope[y, index] -= 1.0
+    if valid is not None:
+        losses[~valid] = 0.0
+        if slope is not None:
+            slope[:, ~valid] = 0.0
+    total = np.add.reduce(losses)
+    return total if np.isfinite(total) else _sum_infinite(x, y == np.arange(len(x))[:, None], valid)
+
+
+def _less_entries(x: Array, y: Array, valid: Array | None, e: Array, work: Array, slope: Array | None) -> Array:
+    """Return the sum of softplus values `e` less x y; take y off the slopes."""
+    e -= np.multiply(x, y, out=work)
+    if slope is not None:
+        slope -= y
+    if valid is not None:
+        e *= valid
+        if slope is not None:
+            slope *= valid
+    total = np.sum(e)
+    return total if np.isfinite(total) else _sum_infinite(x, y, valid)
+
+
+def _sum_infinite(x: Array, y: Array, valid: Array | None) -> Array:
+    """Return the loss of a block with infinite scores, in the form in which 0 times infinity counts nothing."""
+    losses = generic._binary_entries(array_api_compat.numpy, x, y.astype(x.dtype))[0]
+    return np.sum(generic.where_or(array_api_compat.numpy, valid, losses, 0.0))
+
+
+def binary_total_rule(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Rule:
+    return _binary_total(x, y, valid, keep=True)
+
+
+def binary_total(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Array:
+    return _binary_total(x, y, valid, keep=False)[0]
+
+
+def binary_label_total_rule(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Rule:
+    return _binary_total(x, labels, valid, keep=True)
+
+
+def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
+    return _binary_total(x, labels, valid, keep=False)[0]
 
 
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
@@ -186,58 +313,28 @@ def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
     return np.partition(rows, at, axis=1)[:, at]
 
 
-def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:
-    weights = np.zeros_like(errors)
-    for row, hit, out, mask in zip(
-        errors, positive, weights, [None] * len(errors) if valid is None else valid, strict=True
-    ):
-        _lovasz_row(row, hit, mask, out)
-    return weights
+def lovasz_softmax_rule(xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool) -> Rule:
+    losses, slopes = softmax_extension(p, labels, valid, per_image)
+    return losses, lambda g: _scaled(slopes, g)
 
 
-def _lovasz_row(errors: Array, positive: Array, valid: Array | None, out: Array) -> None:
-    """Write the weights of one row of errors into `out`, which is 0."""
-    g = np.count_nonzero(positive)
-    order = None
-    if valid is not None:
-        order = np.flatnonzero(valid)
-        errors, positive = errors[order], positive[order]
-    if errors.size == 0:
-        return
-    ranked, hit, order = _rank(errors, positive, order)
-    starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
-    sizes = np.diff(starts, append=ranked.size)
-    if g == 0:
-        out[order[: sizes[0]]] = 1.0 / sizes[0]
-        return
-    dk = np.add.reduceat(hit, starts, dtype=np.int64)
-    k1 = np.cumsum(dk) - dk
-    db = sizes - dk
-    after = g + starts + sizes - k1 - dk
-    # After the last positive g - k1 is 0 and negatives weigh nothing: the groups before it are all that matter.
-    weights = ((g - k1) * (db / (g + starts - k1)) + dk) / after / sizes
-    used = int(np.searchsorted(k1, g, side="left"))
-    reach = starts[used] if used < starts.size else ranked.size
-    out[order[:reach]] = np.repeat(weights[:used].astype(out.dtype), sizes[:used])
+def lovasz_softmax(xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool) -> Array:
+    return softmax_extension(p, labels, valid, per_image)[0]
 
 
-def _rank(errors: Array, positive: Array, places: Array | None) -> tuple[Array, Array, Array]:
-    """Return keys that rise where errors fall, the positives as 0 and 1 and the places of the errors, all in order.
+def lovasz_hinge_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None, per_image: bool) -> Rule:
+    losses, slopes = hinge_extension(z, labels, valid, per_image)
+    return losses, lambda g: _scaled(slopes, g)
 
-    Non-negative floats are ordered as their bits are. For float32 the bits, inverted, share a 64-bit integer with the
-    place and the flag: one sort of integers gives the order, the places and the flags at once.
-    """
-    if errors.dtype == np.float32 and errors.size < 2**31:
-        keys = (~np.ascontiguousarray(errors).view(np.uint32)).astype(np.uint64)
-        keys <<= np.uint64(32)
-        keys |= (np.arange(errors.size, dtype=np.uint64) << np.uint64(1)) | positive
-        keys.sort()
-        order = ((keys & np.uint64(0xFFFFFFFF)) >> np.uint64(1)).astype(np.intp)
-        ranked, hit = (keys >> np.uint64(32)).astype(np.uint32), (keys & np.uint64(1)).astype(np.uint8)
-    else:
-        order = np.argsort(-errors, kind="stable")
-        ranked, hit = errors[order], positive[order].astype(np.uint8)
-    return ranked, hit, order if places is None else places[order]
+
+def lovasz_hinge(xp: Namespace, z: Array, labels: Array, valid: Array | None, per_image: bool) -> Array:
+    return hinge_extension(z, labels, valid, per_image)[0]
+
+
+def _scaled(slopes: Array, g: Array) -> Array:
+    """Return slopes times the gradient of each set and class, in place: a rule is used once."""
+    slopes *= g.reshape(g.shape + (1,) * (slopes.ndim - 2))
+    return slopes
 
 
 LIBRARY = generic.extended("numpy", array_api_compat.numpy, globals())

@@ -1,0 +1,266 @@
+"""What is faster on one library against the portable form: at sizes that take several blocks, and with it switched off.
+
+The portable form is run by array-api-strict in float64, with arrayloss's own gradients.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from backends import BACKENDS, Backend
+
+import arrayloss as al
+from arrayloss._kernels import generic
+
+#: Rows of pixels beyond one block of every library, and more classes than are written out one by one.
+SHAPES = {
+    "few classes": (2, 3, 67, 71),
+    "many classes": (2, 41, 67, 71),
+    "one image": (1, 5, 9000),
+    "no pixels": (40, 7),
+}
+LOSSES = {
+    "cross entropy": al.CrossEntropyLoss(),
+    "cross entropy, weighted": al.CrossEntropyLoss(weight=(1.0, 0.5, 2.0), label_smoothing=0.1),
+    "BCE of labels": al.BCELoss(),
+    "BCE of entries": al.BCELoss(),
+    "Dice": al.DiceLoss(smooth=1.0),
+    "Lovasz-softmax": al.LovaszSoftmaxLoss(),
+    "Lovasz-softmax, all classes of each image": al.LovaszSoftmaxLoss(classes="all", per_image=True),
+    "Lovasz-softmax, listed": al.LovaszSoftmaxLoss(classes=[2, 0]),
+    "Lovasz hinge": al.LovaszHingeLoss(),
+    "OHEM": al.OhemCrossEntropyLoss(thresh=0.2, min_kept=40),
+    "OHEM, by number": al.OhemCrossEntropyLoss(thresh=0.0, min_kept=3000),
+}
+fast = pytest.mark.backends("numpy", "torch", "jax", "cupy", "torch-cuda")
+torch_only = pytest.mark.backends("torch")
+
+
+def scene(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are half right and a target of which some is ignored and NaN."""
+    classes = 1 if name == "Lovasz hinge" else shape[1]
+    labels = rng.integers(0, max(classes, 2), (shape[0], *shape[2:]))
+    logits = rng.normal(size=(shape[0], classes, *shape[2:])) * 2
+    logits += 2.0 * (labels[:, None] == np.arange(classes).reshape(1, -1, *(1,) * (len(shape) - 2)))
+    ignored = rng.random(labels.shape) < 0.1
+    labels[ignored] = 255
+    logits.transpose((0, *range(2, logits.ndim), 1))[ignored] = np.nan
+    if name == "BCE of entries":
+        target = rng.random(logits.shape)
+        target[rng.random(target.shape) < 0.3] = 0.0
+        target[np.isnan(logits)] = 255.0
+        return logits, target
+    return logits, labels
+
+
+@fast
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_against_the_portable_form(
+    name: str, shape: str, dtype: str, backend: Backend, rng: np.random.Generator
+) -> None:
+    loss = LOSSES[name]
+    if getattr(loss, "weight", None) is not None and SHAPES[shape][1] != 3:
+        loss = al.CrossEntropyLoss(weight=tuple(rng.random(SHAPES[shape][1])), label_smoothing=0.1)
+    logits, target = scene(name, SHAPES[shape], rng)
+    logits = logits.astype(dtype)
+    target = target if target.dtype.kind == "i" else target.astype(dtype)
+    given = backend.array(logits), backend.array(target)
+    value, gradient = map(backend.numpy, backend.value_and_grad(loss, *given))
+
+    strict = BACKENDS["strict"]
+    wide = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in (logits, target)]
+    expected, slope = map(strict.numpy, al.value_and_grad(loss)(*map(strict.array, wide)))
+    close = 1e-11 if dtype == "float64" else 2e-5
+    np.testing.assert_allclose(value, expected, rtol=close)
+    if dtype == "float64" or "Lovasz" not in name:
+        np.testing.assert_allclose(gradient, slope, rtol=close, atol=close * np.abs(slope).max())
+    # In float32 errors that differ by rounding change places, and with them their weights: see test_kernels.py.
+    far = np.linalg.norm(gradient - slope) / np.linalg.norm(slope)
+    assert far < (1e-11 if dtype == "float64" else 1e-2)
+    np.testing.assert_allclose(backend.numpy(loss(*given)), value, rtol=1e-6)  # without a gradient another way is taken
+    np.testing.assert_array_equal(backend.numpy(given[0]), logits)
+
+
+@fast
+@pytest.mark.parametrize("entries", [False, True])
+def test_binary_losses_of_infinite_scores(entries: bool, backend: Backend, rng: np.random.Generator) -> None:
+    """Infinities on the right side cost nothing, one on the wrong side costs everything; gradients stay finite."""
+    labels = rng.integers(0, 3, (2, 70, 80))
+    y = (labels[:, None] == np.arange(3).reshape(1, 3, 1, 1)).astype(np.float64)
+    logits = rng.normal(size=y.shape)
+    logits[:, :, 5:9] = np.where(y, np.inf, -np.inf)[:, :, 5:9]
+    target = backend.array(y if entries else labels)
+    x = np.clip(logits, -1e3, 1e3)
+    expected = np.mean(np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x))))
+    value, gradient = map(backend.numpy, backend.value_and_grad(al.BCELoss(), backend.array(logits), target))
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(gradient, ((1 + np.tanh(x / 2)) / 2 - y) / y.size, rtol=1e-9, atol=1e-15)
+    logits[0, 0, 0, 0] = np.where(y[0, 0, 0, 0], -np.inf, np.inf)
+    value, gradient = map(backend.numpy, backend.value_and_grad(al.BCELoss(), backend.array(logits), target))
+    assert value == np.inf
+    assert np.isfinite(gradient).all()
+
+
+@fast
+@pytest.mark.parametrize("name", LOSSES)
+def test_wrong_at_one_valid_position(name: str, backend: Backend, rng: np.random.Generator) -> None:
+    """A NaN that counts reaches the value from whichever block it lies in."""
+    logits, target = scene(name, SHAPES["few classes"], rng)
+    valid = np.argwhere(np.isfinite(logits))
+    logits[tuple(valid[len(valid) // 2])] = np.nan
+    assert np.isnan(backend.numpy(LOSSES[name](backend.array(logits), backend.array(target))))
+
+
+# torch's own rules ---------------------------------------------------------------------------------------------------
+
+
+def leaf(shape: str, name: str, rng: np.random.Generator) -> tuple[Any, Any]:
+    import torch
+
+    logits, target = scene(name, SHAPES[shape], rng)
+    return torch.tensor(np.nan_to_num(logits), requires_grad=True), torch.tensor(target)
+
+
+@torch_only
+@pytest.mark.parametrize("name", LOSSES)
+def test_backward_twice_is_the_same(name: str, backend: Backend, rng: np.random.Generator) -> None:
+    import torch
+
+    x, target = leaf("few classes", name, rng)
+    value = LOSSES[name](x, target)
+    (first,) = torch.autograd.grad(value, x, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(value, x)
+    torch.testing.assert_close(first, kept, rtol=0, atol=0)
+    torch.testing.assert_close(second, kept, rtol=0, atol=0)
+
+
+@torch_only
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, in forward mode
+@pytest.mark.parametrize("name", LOSSES)
+def test_rules_and_native_autograd_agree(
+    name: str, backend: Backend, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value, gradient, gradient of the gradient and forward mode, with the rules and without."""
+    import torch
+    from torch.autograd import forward_ad
+
+    x, target = leaf("few classes", name, rng)
+    direction = torch.tensor(rng.normal(size=x.shape))
+    found = []
+    for portable in (False, True):
+        monkeypatch.setattr(generic, "PORTABLE", portable)
+        value = LOSSES[name](x, target)
+        (plain,) = torch.autograd.grad(value, x, retain_graph=True)
+        (slope,) = torch.autograd.grad(value, x, create_graph=True)
+        curve = torch.autograd.grad((slope * direction).sum(), x)[0] if slope.requires_grad else torch.zeros_like(x)
+        with forward_ad.dual_level():
+            forward = forward_ad.unpack_dual(LOSSES[name](forward_ad.make_dual(x.detach(), direction), target)).tangent
+        torch.testing.assert_close(forward, (plain * direction).sum())
+        found.append((value.detach(), plain, slope.detach(), curve))
+    torch.testing.assert_close(*found)
+
+
+@torch_only
+@pytest.mark.parametrize("name", ["BCE of entries", "cross entropy", "Dice"])
+def test_logits_changed_before_the_way_back_are_noticed(name: str, backend: Backend, rng: np.random.Generator) -> None:
+    x, target = leaf("few classes", name, rng)
+    scores = x * 1.0
+    value = LOSSES[name](scores, target)
+    scores.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+@torch_only
+def test_two_losses_of_the_same_logits(backend: Backend, rng: np.random.Generator) -> None:
+    import torch
+
+    x, target = leaf("few classes", "Dice", rng)
+    losses = [LOSSES[name] for name in ("cross entropy", "Dice", "Lovasz-softmax", "OHEM")]
+    (together,) = torch.autograd.grad(sum(loss(x, target) for loss in losses), x)
+    apart = [torch.autograd.grad(loss(x, target), x)[0] for loss in losses]
+    torch.testing.assert_close(together, sum(apart))
+
+
+# The host's sort under JAX -------------------------------------------------------------------------------------------
+
+_ONE_CORE = """
+import os
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import jax, jax.numpy as jnp, numpy as np
+import arrayloss as al
+rng = np.random.default_rng(0)
+logits = jnp.asarray(rng.normal(size=(2, 4, 96, 96)).astype(np.float32))
+labels = jnp.asarray(rng.integers(0, 4, (2, 96, 96)))
+step = jax.jit(lambda x: x - 0.1 * jax.grad(al.LovaszSoftmaxLoss())(x, labels))
+x = logits
+for _ in range(300):  # launched without waiting for one another
+    x = step(x)
+def body(x, _):
+    return step(x), al.lovasz_hinge_loss(x[:, :1], (labels > 1).astype(jnp.int32))
+scanned, _ = jax.jit(lambda x: jax.lax.scan(body, x, None, length=50))(logits)
+one_by_one = logits
+for _ in range(50):
+    one_by_one = step(one_by_one)
+np.testing.assert_allclose(scanned, one_by_one, atol=1e-5)
+batch = jax.jit(jax.vmap(al.LovaszSoftmaxLoss()))(logits[:, None], labels[:, None])
+np.testing.assert_allclose(batch, [al.lovasz_softmax_loss(a[None], b[None]) for a, b in zip(logits, labels)], rtol=1e-5)
+print(bool(jnp.isfinite(x).all()))
+"""
+
+
+@pytest.mark.backends("jax")
+def test_the_host_sorts_for_jax_on_one_core(backend: Backend) -> None:
+    """Hundreds of asynchronous steps, in a loop, a scan and a vmap, on one core: nothing waits for itself."""
+    answer = subprocess.run([sys.executable, "-c", _ONE_CORE], capture_output=True, text=True, timeout=240, check=False)
+    assert (answer.stdout.strip(), answer.returncode) == ("True", 0), answer.stderr
+
+
+_PORTABLE = """
+import numpy as np, sys
+import arrayloss as al
+from arrayloss._kernels import generic
+from arrayloss._namespace import library_of
+assert generic.PORTABLE
+if sys.argv[1] == "numpy":
+    assert library_of(np.zeros(1)).kernels.lovasz_softmax is generic.lovasz_softmax
+    make = np.asarray
+elif sys.argv[1] == "torch":
+    import torch
+    make = torch.tensor
+else:
+    import jax
+    make = jax.numpy.asarray
+rng = np.random.default_rng(0)
+logits, labels = make(rng.normal(size=(2, 4, 30)).astype(np.float32)), make(rng.integers(0, 4, (2, 30)))
+for loss in (al.CrossEntropyLoss(), al.DiceLoss(), al.LovaszSoftmaxLoss(), al.OhemCrossEntropyLoss(min_kept=20)):
+    value, gradient = al.value_and_grad(loss)(logits, labels)
+    print(float(value), *np.asarray(gradient).ravel()[:20].tolist())
+"""
+
+
+@pytest.mark.backends("numpy", "torch", "jax")
+def test_the_environment_switches_them_off(backend: Backend) -> None:
+    found = []
+    for portable in ("0", "1"):
+        environment = {**os.environ, "ARRAYLOSS_PORTABLE": portable}
+        code = (
+            _PORTABLE
+            if portable == "1"
+            else _PORTABLE.replace("assert generic.PORTABLE", "").replace(" is ", " is not ")
+        )
+        answer = subprocess.run(
+            [sys.executable, "-c", code, backend.name], capture_output=True, text=True, env=environment, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        found.append([float(number) for number in answer.stdout.split()])
+    np.testing.assert_allclose(*found, rtol=2e-5, atol=1e-7)
