@@ -221,7 +221,8 @@ def open_classes(
         soft = class_axis_to_1(library.xp, library.xp.astype(target, scores.dtype), axis)
         bad = check_probabilities(function, library, soft)
     else:
-        flat = library.xp.reshape(target, (scores.shape[0], *scores.shape[2:]))
+        shape = (scores.shape[0], *scores.shape[2:])
+        flat = target if target.shape == shape else library.xp.reshape(target, shape)
         labels, valid, bad = open_labels(function, library, flat, label_classes or scores.shape[1], ignore_index)
     return Inputs(function, library, scores, labels, soft, valid, bad, axis, logits.ndim > 1)
 
@@ -318,8 +319,9 @@ def open_labels(
 def poison(library: Library, wrong: Array) -> Array:
     """Return 1, or NaN if anything is wrong, 0-d: what a loss that cannot raise is multiplied by."""
     xp = library.xp
-    one = xp.astype(xp.any(wrong), xp.float32) * 0.0 + 1.0
-    return library.kernels.where_or(xp, ~xp.any(wrong), one, math.nan)
+    any_wrong = library.kernels.any_of(xp, wrong)
+    one = xp.astype(any_wrong, xp.float32) * 0.0 + 1.0
+    return library.kernels.where_or(xp, ~any_wrong, one, math.nan)
 
 
 def _refuse_labels(function: str, labels: Array, found: tuple[float, float], classes: int, ignored: int | None) -> None:
@@ -339,12 +341,14 @@ def _refuse_labels(function: str, labels: Array, found: tuple[float, float], cla
     )
 
 
-def check_probabilities(function: str, library: Library, target: Array) -> Array | None:
-    found = library.kernels.host_range(target)
+def check_probabilities(function: str, library: Library, target: Array, valid: Array | None = None) -> Array | None:
+    """Refuse a target outside [0, 1] where that can be read, else return the poison (see `Inputs`)."""
+    found = library.kernels.host_range(where_or(library, valid, target, 0.0))
     if found is None:
         if math.prod(target.shape) == 0:
             return None
-        return poison(library, ~((target >= 0.0) & (target <= 1.001)))
+        wrong = ~((target >= 0.0) & (target <= 1.001))
+        return poison(library, wrong if valid is None else wrong & valid)
     if not (found[0] >= 0.0 and found[1] <= 1.001):
         raise ValueError(
             f"{function}: target holds values from {found[0]:g} to {found[1]:g}, expected probabilities in [0, 1]"

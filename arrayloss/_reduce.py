@@ -22,7 +22,7 @@ def weight_of(
         return xp.sum(inputs.kernels.where_or(xp, kept, weights, 0.0))
     if kept is None:
         return float(math.prod(shape) * each)
-    return xp.astype(xp.count_nonzero(kept), inputs.logits.dtype) * float(each)
+    return xp.astype(inputs.kernels.count(xp, kept), inputs.logits.dtype) * float(each)
 
 
 def ratio(inputs: Inputs, total: Array, weight: Array | float) -> Array:

@@ -181,8 +181,9 @@ def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
         if kind not in FLOATS | LABELS:
             raise TypeError(f"{function}: target has dtype {kind}, expected a real floating dtype, integers or bool")
         valid = _inputs.entries_not(library, target, ignore_index)
-        y = _inputs.where_or(library, valid, xp.astype(target, x.dtype), 0.0)
-        poison = _inputs.check_probabilities(function, library, y)
+        given = xp.astype(target, x.dtype)
+        poison = _inputs.check_probabilities(function, library, given, valid)
+        y = _inputs.where_or(library, valid, given, 0.0)
         y, valid = (None if a is None else _to_entries(xp, a, x, axis, whole) for a in (y, valid))
         return Inputs(function, library, x, None, y, valid, poison, axis, batched)
     return _inputs.open_classes(

@@ -72,8 +72,9 @@ def lovasz_softmax_loss(
     Notes
     -----
     The differences :math:`J_i - J_{i-1}` are taken in closed form from integer counts, without cancellation, and are
-    constants to differentiation; tied errors share them evenly, so that nothing depends on the order of the pixels. A
-    class without pixels that counts has its largest error as its loss. Cost: one sort of all pixels for each class.
+    constants to differentiation. Among tied errors they are the mean of the orders that put positives and negatives
+    first, so that nothing depends on the order of the pixels. A class without pixels that counts has its largest error
+    as its loss. Cost: one sort of all pixels for each class.
 
     References
     ----------
@@ -176,7 +177,8 @@ def lovasz_hinge_loss(
     Notes
     -----
     The differences :math:`J_i - J_{i-1}` are taken in closed form from integer counts, without cancellation, and are
-    constants to differentiation; tied errors share them evenly. At :math:`e = 0` the gradient is 0.
+    constants to differentiation. Among tied errors they are the mean of the orders that put positives and negatives
+    first. At :math:`e = 0` the gradient is 0.
 
     References
     ----------

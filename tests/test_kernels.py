@@ -120,6 +120,20 @@ def test_lovasz_extensions(
     np.testing.assert_array_equal(backend.numpy(x), scores.astype(dtype))
 
 
+@pytest.mark.backends("numpy", "torch", "jax", "cupy", "torch-cuda")
+def test_errors_that_tie_by_rounding(backend: Backend, rng: np.random.Generator) -> None:
+    """Among half a million float32 errors many tie that in float64 do not: the gradient is the same to rounding."""
+    labels = (rng.random((1, 700, 700)) < 0.3).astype(np.int64)
+    logits = rng.normal(size=(1, 1, 700, 700)).astype(np.float32)
+    errors = (1 - logits * (2 * labels[:, None] - 1)).ravel()
+    assert np.unique(errors).size < errors.size - 1000
+    for loss in (al.LovaszHingeLoss(), al.LovaszSoftmaxLoss()):
+        scores = logits if loss == al.LovaszHingeLoss() else np.concatenate([-logits, logits], axis=1) / 2
+        wide = al.value_and_grad(loss)(scores.astype(np.float64), labels)[1]
+        found = backend.numpy(al.value_and_grad(loss)(backend.array(scores), backend.array(labels))[1])
+        assert np.linalg.norm(found - wide) < 2e-4 * np.linalg.norm(wide)
+
+
 def brute_force(errors: np.ndarray, positive: np.ndarray) -> float:
     """The Lovasz extension by its definition: sorted errors times the growth of the Jaccard loss of the set so far."""
     value, before, mistaken = 0.0, 0.0, np.zeros(errors.shape, dtype=bool)

@@ -32,7 +32,9 @@ _FACTS = ("as_array", "constant", "gumbel", "host_range", "label_dtype", "scalar
 #: How the tape takes a kernel that has no `_rule`: on plain arrays, its result being a constant to differentiation ...
 CONSTANTS = frozenset(
     {
+        "any_of",
         "constant",
+        "count",
         "gumbel",
         "host_range",
         "kth_largest",
@@ -351,6 +353,16 @@ def _extension(
 # Constants: selections, counts and orders, never differentiated -----------------------------------------------------
 
 
+def count(xp: Namespace, mask: Array) -> Array:
+    """Return how many entries of a mask are True, 0-d."""
+    return xp.count_nonzero(mask)
+
+
+def any_of(xp: Namespace, mask: Array) -> Array:
+    """Return whether any entry of a mask is True, 0-d."""
+    return xp.any(mask)
+
+
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
     """Return how many valid positions of each image have each label, shape `(N, C)`."""
     hit = one_hot(xp, labels, classes)
@@ -368,11 +380,13 @@ def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array |
     """Return the gradient of the Lovasz extension of the Jaccard loss with respect to the errors, row by row.
 
     `errors` (R, P) are at least 0, `positive` marks the set whose Jaccard loss it is. Entries that are not valid weigh
-    nothing. Tied errors share their weight evenly, so that it does not depend on their order.
+    nothing.
 
-    With g positives in all, k1 positives and b1 negatives ranked before a group of tied errors that has dk and db of
-    them, the group weighs ((g - k1) db / (g + b1) + dk) / (g + b1 + db): counts are integers, and nothing cancels.
-    Without positives the largest error weighs 1.
+    Among tied errors the weights depend on which are ranked first. Taken here is the mean of two orders, positives
+    first and negatives first, which treats equal entries alike and is close to what the order of exact numbers gives.
+    With g positives in all, and k1 positives and b1 negatives ranked before a group of tied errors, k2 and b2 up to its
+    end, a positive weighs (1 / (g + b1) + 1 / (g + b2)) / 2 and a negative (2 g - k1 - k2) / ((g + b1) (g + b2)) / 2:
+    counts are integers, and nothing cancels. Without positives the largest error weighs 1.
     """
     keys = errors if valid is None else where_or(xp, valid, errors, -1.0)
     order = xp.argsort(keys, axis=-1, descending=True)
@@ -400,18 +414,15 @@ def ranked_lovasz_weights(
     total = xp.full_like(positives, ranked.shape[1])
     k2 = positives - xp.flip(running_max(xp, xp.flip(xp.where(last, positives - hits, zero), axis=-1)), axis=-1)
     n2 = total - xp.flip(running_max(xp, xp.flip(xp.where(last, total - all_, zero), axis=-1)), axis=-1)
-    dk = k2 - k1
-    db = n2 - n1 - dk
+    tied = xp.astype(n2 - n1, ranked.dtype)
     left, before, after = (
-        xp.astype(a, ranked.dtype) for a in (positives - k1, positives + n1 - k1, positives + n2 - k2)
+        xp.astype(a, ranked.dtype) for a in (2 * positives - k1 - k2, positives + n1 - k1, positives + n2 - k2)
     )
-    dk, db = xp.astype(dk, ranked.dtype), xp.astype(db, ranked.dtype)
-    some = before > 0.0
-    share = left * db / where_or(xp, some, before, 1.0) + dk
-    weight = share / (after * (dk + db))
     # With no positives at all `before` is 0 in the first group alone, which then weighs 1.
-    weight = xp.where(some, weight, 1.0 / (dk + db))
-    return where_or(xp, ranked >= 0.0, weight, 0.0)
+    some = before > 0.0
+    before = where_or(xp, some, before, 1.0)
+    weight = 0.5 * xp.where(hit > 0, 1.0 / before + 1.0 / after, left / (before * after))
+    return where_or(xp, ranked >= 0.0, xp.where(some, weight, 1.0 / tied), 0.0)
 
 
 def _running_sum(xp: Namespace, x: Array) -> Array:

@@ -29,8 +29,8 @@ except ImportError:  # in older versions of JAX
 NAMESPACE = array_api_compat.array_namespace(jnp.zeros(()))
 #: Up to so many classes a reduction over them is written out.
 _UNROLL = 32
-#: Positions that share a running sum.
-_BLOCK = 4096
+#: Entries from which on a reduction is worth a loop of its own.
+_LARGE = 1 << 20
 
 
 def constant(x: Array) -> Array:
@@ -130,16 +130,33 @@ def _held(function: Callable[..., Any], other: Callable[..., Any], z: Array, *ar
         return other(z, *arguments)
 
     def held(z: Array, *arguments: Any) -> Any:
-        first = z[(0,) * z.ndim]
-        return jax.lax.cond(first == first, function, other, z, *arguments)
+        return jax.lax.cond(z[(0,) * z.ndim] > 0, function, other, z, *arguments)
 
     return jax.lax.platform_dependent(z, *arguments, cpu=held, default=other)
+
+
+def count(xp: Namespace, mask: Array) -> Array:
+    def by_rows(mask: Array) -> Array:
+        # Whole numbers up to 2^24 are exact in float32, whose sums are the faster ones.
+        rows = mask if mask.ndim == 0 or mask.shape[-1] > 1 << 24 else jnp.sum(mask, axis=-1, dtype=jnp.float32)
+        return jnp.sum(rows, dtype=jnp.int32)
+
+    return _held_reduction(by_rows, partial(jnp.sum, dtype=jnp.int32), mask)
+
+
+def any_of(xp: Namespace, mask: Array) -> Array:
+    return _held_reduction(jnp.any, lambda mask: jnp.any(jnp.any(mask, axis=-1)), mask)
+
+
+def _held_reduction(reduce: Callable[..., Array], other: Callable[..., Array], mask: Array) -> Array:
+    """Reduce a mask; a large one on its own, since XLA on the CPU fuses reductions into one slow loop."""
+    return reduce(mask) if mask.size < _LARGE else _held(reduce, other, mask)
 
 
 @jax.custom_jvp
 def _softmax_sums(z: Array, labels: Array, valid: Array | None) -> Array:
     p = _held_softmax(z, valid)
-    return jnp.stack([_label_totals(_at_label(p, labels), labels, z.shape[1]), generic.sum_positions(jnp, p)])
+    return jnp.stack([_label_totals(_at_label(p, labels), labels, z.shape[1]), _position_totals(p)])
 
 
 @_softmax_sums.defjvp
@@ -153,7 +170,7 @@ def _softmax_sums_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -
     change = generic.sum_positions(jnp, p * dz) - jnp.einsum("nc...,n...->nc", p, mean, precision="highest")
     dz_at_label = jnp.sum(where_or(jnp, one_hot(jnp, labels, z.shape[1]), dz, 0), axis=1)
     overlap_change = _label_totals(at_label * (dz_at_label - mean), labels, z.shape[1])
-    return jnp.stack([overlap, generic.sum_positions(jnp, p)]), jnp.stack([overlap_change, change])
+    return jnp.stack([overlap, _position_totals(p)]), jnp.stack([overlap_change, change])
 
 
 def _held_softmax(z: Array, valid: Array | None) -> Array:
@@ -163,15 +180,24 @@ def _held_softmax(z: Array, valid: Array | None) -> Array:
     return _held(_softmax_of, divided, z, valid, *_held_top_and_total(z))
 
 
+def _position_totals(x: Array) -> Array:
+    """Return the sum over the positions, in two steps where they can be split: a long running sum in float32 drifts."""
+    positions = math.prod(x.shape[2:])
+    width = math.gcd(positions, 1 << (positions.bit_length() // 2))
+    return jnp.sum(jnp.sum(x.reshape((*x.shape[:2], positions // max(width, 1), width)), axis=-1), axis=-1)
+
+
 def _label_totals(x: Array, labels: Array, classes: int) -> Array:
     """Return the sum of `x` over the positions of each image with each label, shape `(N, classes)`."""
     images, positions = labels.shape[0], math.prod(labels.shape[1:])
     # Bins of their own for every so many positions: a long running sum in float32 drifts.
-    place = jnp.arange(positions, dtype=labels.dtype) // _BLOCK * classes + labels.reshape((images, positions))
-    bins = jnp.zeros((images, -(-positions // _BLOCK) * classes), dtype=x.dtype)
+    block = math.isqrt(positions) + 1
+    place = jnp.arange(positions, dtype=labels.dtype) // block * classes + labels.reshape((images, positions))
+    blocks = -(-positions // block)
+    bins = jnp.zeros((images, blocks * classes), dtype=x.dtype)
     image = jnp.arange(images)[:, None]
     bins = bins.at[image, place].add(x.reshape((images, positions)), mode="promise_in_bounds")
-    return jnp.sum(bins.reshape((images, -1, classes)), axis=1)
+    return jnp.sum(bins.reshape((images, blocks, classes)), axis=1)
 
 
 _jitted_softmax_sums = jax.jit(_softmax_sums)
@@ -250,26 +276,20 @@ def softplus(xp: Namespace, x: Array) -> Array:
     return _jitted_softplus(x)
 
 
-def _binary_sum(x: Array, y: Array, valid: Array | None) -> Array:
-    """Return the sum of softplus(x) - y x, NaN where 0 was to take out an infinite score."""
-    losses = jnp.log1p(jnp.exp(-jnp.abs(x))) + jnp.maximum(x, 0) - x * y
-    return jnp.sum(where_or(jnp, valid, losses, 0))
-
-
-def _exact_binary_sum(x: Array, y: Array, valid: Array | None) -> Array:
-    return jnp.sum(where_or(jnp, valid, generic._binary_entries(NAMESPACE, x, y)[0], 0))
-
-
-def _finite_binary_sum(x: Array, y: Array, valid: Array | None) -> Array:
-    # A selection within the sum triples its time on the CPU.
-    total = _binary_sum(x, y, valid)
-    return jax.lax.cond(jnp.isfinite(total), lambda: total, lambda: _exact_binary_sum(x, y, valid))
-
-
 @jax.custom_jvp
 def _binary_total(x: Array, y: Array, valid: Array | None) -> Array:
-    x = where_or(jnp, valid, x, 0)
-    return jax.lax.platform_dependent(x, y, valid, cpu=_finite_binary_sum, default=_exact_binary_sum)
+    largest = float(np.finfo(x.dtype).max)
+    away = jnp.abs(x)
+    # An infinite score costs nothing on the right side and, with the largest number for it, what the sum tells apart:
+    # selections within the sum would triple its time on the CPU.
+    losses = jnp.log1p(jnp.exp(-away)) + jnp.where(x > 0, 1 - y, y) * jnp.minimum(away, largest)
+    total = _sum(where_or(jnp, valid, losses, 0))
+    return jnp.where(total >= largest, jnp.inf, total)
+
+
+def _sum(x: Array) -> Array:
+    """Return the sum of all entries, by rows first: a long running sum in float32 drifts."""
+    return jnp.sum(jnp.sum(x, axis=-1)) if x.ndim else x
 
 
 def _binary_total_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:

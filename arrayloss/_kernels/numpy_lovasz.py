@@ -16,10 +16,15 @@ import numpy as np
 
 Array = Any
 
-#: Entries are left out of a sort where fewer than this share of them can have a weight; picking them costs too.
-_WORTHWHILE = 0.6
 #: The halves of a 64-bit integer, low and high, as 32-bit integers.
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
+_FLAG = np.uint32(1 << 31)
+_PLACE = np.uint64((1 << 31) - 1)
+_LAST = np.uint32((1 << 32) - 1)
+#: Errors without weight are left out of a sort where they are more than this share; picking the others costs too.
+_IDLE = 0.4
+#: Scores whose margins are taken at once, so that what lies between stays in the cache.
+_BLOCK = 1 << 15
 
 
 def softmax_extension(p: Array, labels: Array, valid: Array | None, per_image: bool) -> tuple[Array, Array]:
@@ -31,19 +36,14 @@ def softmax_extension(p: Array, labels: Array, valid: Array | None, per_image: b
     p, labels, valid = _sets(p, labels, valid, per_image)
     images, count, positions = p.shape[1:]
     losses, slopes = np.empty((len(p), count), dtype=dtype), np.empty(p.shape, dtype=dtype)
-    work = _Work(images * positions, dtype)
-    errors, out = np.empty((2, images * positions), dtype=dtype)
+    row, out = _row(images * positions, dtype), np.empty(images * positions, dtype=dtype)
     for s in range(len(p)):
         order, ends = _by_label(labels[s], None if valid is None else valid[s], count + 1)
-        work.clear()
-        work.places[order[ends[-1] :]] = work.ignored
+        row.number(order[ends[-1] :])
         for c in range(count):
             positives = order[ends[c] : ends[c + 1]]
-            errors.reshape((images, positions))[...] = p[s, :, c]
-            errors[positives] = 1.0 - errors[positives]
-            work.places[positives] |= work.flag
-            losses[s, c] = _row(errors, positives, ends[-1], positives.size, out, work)
-            work.places[positives] ^= work.flag
+            least = row.distances(p[s, :, c], positives)
+            losses[s, c] = _extend(row, least, int(ends[-1]), positives.size, out)
             slopes[s, :, c] = out.reshape((images, positions))
     return losses, slopes.reshape(shape)
 
@@ -52,26 +52,13 @@ def hinge_extension(z: Array, labels: Array, valid: Array | None, per_image: boo
     """Return the loss `(sets, 1)` at errors max(0, 1 - z (2 y - 1)), and its slopes with respect to z `(N, 1, *S)`."""
     shape, dtype = z.shape, z.dtype
     z, labels, valid = _sets(z, labels, valid, per_image)
-    losses: Array = np.zeros((len(z), 1), dtype=dtype)
-    slopes: Array = np.zeros((len(z), z.shape[1] * z.shape[3]), dtype=dtype)
-    for s, out in enumerate(slopes):
-        positive: Array = labels[s].reshape(-1) > 0
-        if valid is not None:
-            positive &= valid[s].reshape(-1)
-        errors = z[s].reshape(-1)
-        errors = np.where(positive, 1.0 - errors, 1.0 + errors)
-        kept = ~(errors <= 0.0)  # with a NaN, which must reach the loss
-        if valid is not None:
-            kept &= valid[s].reshape(-1)
-        # Errors of 0 rank last and weigh nothing, nor do they change what others weigh.
-        places = np.flatnonzero(kept)
-        hits = np.flatnonzero(positive[places])
-        work = _Work(places.size, dtype)
-        work.places[hits] |= work.flag
-        picked = np.empty(places.size, dtype=dtype)
-        g = int(np.count_nonzero(positive))
-        losses[s, 0] = _row(errors[places], hits, places.size, g, picked, work)
-        out[places] = picked
+    losses, slopes = np.empty((len(z), 1), dtype=dtype), np.empty((len(z), z.shape[1] * z.shape[3]), dtype=dtype)
+    row = _row(slopes.shape[1], dtype)
+    for s in range(len(z)):
+        flat = None if valid is None else valid[s].reshape(-1)
+        size, positives = row.margins(z[s].reshape(-1), labels[s].reshape(-1), flat)
+        # Only errors above 0 are in the row: those of 0 weigh nothing, and change nothing in what others weigh.
+        losses[s, 0] = _extend(row, 0.0, size, positives, slopes[s])
     return losses, slopes.reshape(shape)
 
 
@@ -94,97 +81,159 @@ def _by_label(labels: Array, valid: Array | None, classes: int) -> tuple[Array, 
     return order, np.concatenate(([0], np.cumsum(np.bincount(flat, minlength=classes + 1)[:classes])))
 
 
-class _Work:
-    """Arrays that the rows of one call share, and how they mark the places of errors."""
+class _Packed:
+    """A row of float32 errors as integers that are ordered against the errors, with their places and flags."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = np.empty(size, dtype=np.uint64)
+        self.places: Array = np.arange(size, dtype=np.uint32)
+        self._fill(size)
+
+    def _fill(self, size: int) -> None:
+        self.keys = self.memory[:size]
+        halves = self.keys.view(np.uint32)
+        self.low, self.high = halves[_LOW::2], halves[_HIGH::2]
+
+    def number(self, ignored: Array) -> None:
+        """Number the places, and those ignored so that they rank behind the last error of 0."""
+        self.places[...] = np.arange(self.places.size, dtype=np.uint32)
+        self.places[ignored] = _LAST
+
+    def distances(self, p: Array, positives: Array) -> Any:
+        """Fill the row with p, and 1 - p at the positives; return the least error of these."""
+        np.invert(p.view(np.uint32), out=self.high.reshape(p.shape))
+        self.low[...] = self.places
+        errors = 1.0 - np.invert(self.high[positives]).view(np.float32)
+        self.high[positives] = np.invert(errors.view(np.uint32))
+        self.low[positives] |= _FLAG
+        return errors.min(initial=np.inf)
+
+    def margins(self, z: Array, labels: Array, valid: Array | None) -> tuple[int, int]:
+        """Fill the row with the errors above 0; return their number, and that of all positives."""
+        size = positives = 0
+        for start in range(0, z.size, _BLOCK):
+            at = slice(start, start + _BLOCK)
+            flag = labels[at].astype(np.uint32) << np.uint32(31)
+            if valid is not None:
+                flag *= valid[at]
+            positives += int(np.count_nonzero(flag))
+            # -z where the label is 0, by its sign bit.
+            errors = 1.0 - (z[at].view(np.uint32) ^ ~flag & _FLAG).view(np.float32)
+            kept = ~(errors <= 0.0)  # with a NaN, which must reach the loss
+            found = np.flatnonzero(kept if valid is None else kept & valid[at])
+            self._fill(size + found.size)
+            self.high[size:] = np.invert(errors[found].view(np.uint32))
+            self.low[size:] = found.astype(np.uint32) + np.uint32(start) | flag[found]
+            size += found.size
+        return size, positives
+
+    def largest(self) -> tuple[Any, Array]:
+        """Return the largest error and its places."""
+        least = self.high.min(initial=_LAST)
+        return np.invert(least[None]).view(np.float32)[0], self.low[(self.high == least) & (self.low != _LAST)]
+
+    def rank(self, least: Any, size: int) -> tuple[Array, Array, Array]:
+        """Return the errors from `least` up in falling order, which of them are positive, and their places."""
+        # Of a NaN every key is within the bound.
+        bound = np.uint64(int(~np.float32(least).view(np.uint32)) << 32 | int(_LAST)) if least == least else None
+        keys = self.keys
+        if bound is not None and np.count_nonzero(keys[::64] > bound) > _IDLE * len(keys[::64]):
+            keys = keys[keys <= bound]
+        keys.sort()
+        keys = keys[: size if bound is None else min(size, int(np.searchsorted(keys, bound, side="right")))]
+        halves = keys.view(np.uint32)
+        ranked = np.invert(halves[_HIGH::2]).view(np.float32)
+        return ranked, halves[_LOW::2] >= _FLAG, (keys & _PLACE).view(np.int64)
+
+
+class _Plain:
+    """A row of errors of any dtype, ranked by an argsort."""
 
     def __init__(self, size: int, dtype: Any) -> None:
-        self.packed = dtype == np.float32 and size < 2**31
-        kind, bits = (np.uint32, 32) if self.packed else (np.uint64, 64)
-        #: Added to the places of positives.
-        self.flag = kind(1 << (bits - 1))
-        #: Stands for places that do not count: beyond all others, so that they rank behind the last error of 0.
-        self.ignored = kind((1 << bits) - 1)
-        self.places: Array = np.arange(size, dtype=kind)
-        self.keys = np.empty(size if self.packed else 0, dtype=np.uint64)
-        self.ranks = np.arange(size, dtype=dtype)
+        self.errors, self.flags = np.empty(size, dtype=dtype), np.empty(size, dtype=bool)
+        self.places: Array = np.arange(size)
 
-    def clear(self) -> None:
-        """Set every place to its number."""
-        self.places[...] = np.arange(self.places.size, dtype=self.places.dtype)
+    def number(self, ignored: Array) -> None:
+        """Note the places that count."""
+        self.places = np.delete(np.arange(self.errors.size), ignored)
+
+    def distances(self, p: Array, positives: Array) -> Any:
+        """Fill the row with p, and 1 - p at the positives; return the least error of these."""
+        self.errors.reshape(p.shape)[...] = p
+        self.errors[positives] = errors = 1.0 - self.errors[positives]
+        self.flags[...] = False
+        self.flags[positives] = True
+        return errors.min(initial=np.inf)
+
+    def margins(self, z: Array, labels: Array, valid: Array | None) -> tuple[int, int]:
+        """Fill the row with the errors above 0; return their number, and that of all positives."""
+        self.flags[...] = (labels > 0) if valid is None else (labels > 0) & valid
+        self.errors[...] = np.where(self.flags, 1.0 - z, 1.0 + z)
+        kept = ~(self.errors <= 0.0)
+        self.places = np.flatnonzero(kept if valid is None else kept & valid)
+        return self.places.size, int(np.count_nonzero(self.flags))
+
+    def largest(self) -> tuple[Any, Array]:
+        """Return the largest error and its places."""
+        errors = self.errors[self.places]
+        top = errors.max(initial=0.0)
+        return top, self.places[errors == top]
+
+    def rank(self, least: Any, size: int) -> tuple[Array, Array, Array]:
+        """Return the errors from `least` up in falling order, which of them are positive, and their places."""
+        errors = self.errors[self.places]
+        kept = ~(errors < least)
+        order = self.places[kept][np.argsort(-errors[kept])]
+        return self.errors[order], self.flags[order], order
 
 
-def _row(errors: Array, positives: Array, size: int, g: int, slopes: Array, work: _Work) -> float:
-    """Return the extension at a row of errors of which `size` count, `g` of them positive, and write its slopes.
+def _row(size: int, dtype: Any) -> _Packed | _Plain:
+    return _Packed(size) if dtype == np.float32 and size < 2**31 else _Plain(size, dtype)
 
-    `positives` are the places of those positives that are in the row; the others have an error of 0.
+
+def _extend(row: _Packed | _Plain, least: Any, size: int, g: int, slopes: Array) -> Any:
+    """Return the extension at a row of which `size` errors count, `g` of them positive, and write its slopes.
+
+    Behind the `least` error of a positive all weights are 0.
     """
-    if g == 0:
-        return _absent(errors, slopes, work)
-    # Behind the least error of a positive all weights are 0.
-    least = errors[positives].min() if positives.size == g else 0.0
-    weighty = ~(errors < least)
-    reach = min(int(np.count_nonzero(weighty)), size)
-    ranked, hits, places = _rank(errors, weighty, reach, work)
     slopes[...] = 0.0
-    if reach == 0:
+    if g == 0:
+        top, tied = row.largest()
+        slopes[tied] = 1.0 / max(tied.size, 1)
+        return top
+    ranked, positive, places = row.rank(least, size)
+    if ranked.size == 0:
         return 0.0
+    hits = np.flatnonzero(positive)
     # With k positives ranked before and u = g + negatives ranked before: 1 / u, and (g - k) / (u (u + 1)).
-    steps = np.diff(hits, prepend=-1, append=reach - 1)
-    left = np.repeat(np.arange(g, g - hits.size - 1, -1, dtype=errors.dtype), steps)
-    union = left + work.ranks[:reach]
+    steps = np.diff(hits, prepend=-1, append=ranked.size - 1)
+    left = np.repeat(np.arange(g, g - hits.size - 1, -1, dtype=ranked.dtype), steps)
+    union = np.arange(ranked.size, dtype=ranked.dtype)
+    union += left
     weights = union + 1.0
     weights *= union
     np.divide(left, weights, out=weights)
     weights[hits] = 1.0 / union[hits]
-    _share_among_tied(weights, ranked, hits, g)
-    value = np.sum(weights * ranked)
+    _even_out_ties(weights, ranked, positive, hits, g)
+    value = np.sum(np.multiply(weights, ranked, out=union))
     weights[hits] *= -1.0
     slopes[places] = weights
     return value
 
 
-def _absent(errors: Array, slopes: Array, work: _Work) -> float:
-    """Return the extension where nothing is positive: the largest error, shared among those tied."""
-    top: float = errors.max(initial=0.0)
-    tied = (errors == top) & (work.places != work.ignored)
-    slopes[...] = tied / max(np.count_nonzero(tied), 1)
-    return top
-
-
-def _rank(errors: Array, weighty: Array, reach: int, work: _Work) -> tuple[Array, Array, Array]:
-    """Return the `reach` largest errors in falling order, the ranks of positives among them, and the places of all."""
-    if not work.packed:
-        order = np.flatnonzero(weighty & (work.places != work.ignored))
-        order = order[np.argsort(-errors[order])]
-        return errors[order], np.flatnonzero(work.places[order] >= work.flag), order
-    keys = work.keys
-    halves = keys.view(np.uint32)
-    np.invert(errors.view(np.uint32), out=halves[_HIGH::2])
-    halves[_LOW::2] = work.places
-    if reach < _WORTHWHILE * errors.size:
-        keys = keys[weighty]
-    keys.sort()
-    halves = keys[:reach].view(np.uint32)
-    low = halves[_LOW::2]
-    ranked = np.invert(halves[_HIGH::2]).view(np.float32)
-    return ranked, np.flatnonzero(low >= work.flag), (low & ~work.flag).astype(np.intp)
-
-
-def _share_among_tied(weights: Array, ranked: Array, hits: Array, g: int) -> None:
-    """Give each of the tied errors its part of what they weigh together, so that their order does not matter.
-
-    With k positives and b negatives ranked before a group that has dk and db of them it weighs
-    ((g - k) db / (g + b) + dk) / (g + b + db).
-    """
+def _even_out_ties(weights: Array, ranked: Array, positive: Array, hits: Array, g: int) -> None:
+    """Give tied errors weights that do not depend on their order: see `generic.lovasz_weights`."""
     tied = np.flatnonzero(ranked[1:] == ranked[:-1])
     if tied.size == 0:
         return
     apart = np.diff(tied) > 1
     first = tied[np.concatenate(([True], apart))]
     sizes = tied[np.concatenate((apart, [True]))] + 2 - first
-    k = np.searchsorted(hits, first)
-    dk = np.searchsorted(hits, first + sizes) - k
-    union = g + first - k
-    shares = ((g - k) * ((sizes - dk) / union) + dk) / (union + sizes - dk) / sizes
-    begins = np.repeat(first - np.cumsum(sizes) + sizes, sizes)
-    weights[begins + np.arange(begins.size)] = np.repeat(shares, sizes)
+    k1, k2 = np.searchsorted(hits, first), np.searchsorted(hits, first + sizes)
+    before = g + first - k1
+    after = before + sizes - (k2 - k1)
+    at = np.repeat(first - np.cumsum(sizes) + sizes, sizes)
+    at += np.arange(at.size)
+    of_positives = np.repeat(0.5 / before + 0.5 / after, sizes)
+    of_negatives = np.repeat((g - 0.5 * (k1 + k2)) / before / after, sizes)
+    weights[at] = np.where(positive[at], of_positives, of_negatives)

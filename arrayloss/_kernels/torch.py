@@ -19,6 +19,10 @@ from arrayloss._kernels.generic import Array, Namespace, Rule, ranked_lovasz_wei
 
 #: Where softplus(x) is x in float64 too; torch's own bound serves float32 alone.
 _LINEAR = 40.0
+#: Entries below which autograd's own operations are faster than a rule.
+_SMALL = 1 << 13
+#: The label that torch's own losses leave out.
+_LEFT_OUT = -100
 
 
 def constant(x: Array) -> Array:
@@ -40,7 +44,7 @@ def _eager(x: Array) -> bool:
 def host_range(x: Array) -> tuple[float, float] | None:
     if not _eager(x) or x.numel() == 0:
         return None
-    low, high = torch.aminmax(x.detach())
+    low, high = torch.aminmax(x.detach() if x.requires_grad else x)
     return low.item(), high.item()
 
 
@@ -75,9 +79,10 @@ class _Ruled(torch.autograd.Function):
 
 
 def _by_rule(native: Any, rule: Any, x: Array, *constants: Any) -> Array:
-    """Return the kernel `native` of `x`, computed by a rule where that is possible."""
-    learned = any(isinstance(a, torch.Tensor) and a.requires_grad for a in constants)
-    if learned or generic.PORTABLE or not _eager(x):
+    """Return the kernel `native` of `x`, computed by a rule where that is possible and worth its overhead."""
+    if x.numel() < _SMALL or generic.PORTABLE or not _eager(x):
+        return native(array_api_compat.torch, x, *constants)
+    if any(isinstance(a, torch.Tensor) and a.requires_grad for a in constants):
         return native(array_api_compat.torch, x, *constants)
     if not (x.requires_grad and torch.is_grad_enabled()):
         return rule(x, *constants)[0]
@@ -115,8 +120,9 @@ def _log_softmax(z: Array, valid: Array | None) -> Array:
 
 
 def _label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
-    at_label = _log_softmax(z, valid).gather(1, labels.unsqueeze(1)).squeeze(1)
-    return where_or(xp, valid, -at_label, 0.0)
+    if valid is not None:
+        labels = torch.where(valid, labels, _LEFT_OUT)
+    return torch.nn.functional.nll_loss(_log_softmax(z, valid), labels, reduction="none", ignore_index=_LEFT_OUT)
 
 
 def _label_nll_rule(z: Array, labels: Array, valid: Array | None) -> Rule:
@@ -238,10 +244,11 @@ def _softmax_sums_rule(z: Array, labels: Array, valid: Array | None) -> Rule:
 
     def vjp(g: Array) -> Array:
         n, c = p.shape[:2]
-        hit = g[0].gather(1, labels.reshape(n, -1)).reshape(index.shape) * at_label
+        rows = labels.reshape(n, math.prod(labels.shape[1:]))
+        hit = g[0].gather(1, rows).reshape(index.shape) * at_label
         # p (g - sum of p g), into p itself, slab by slab: what lies between is small.
         with torch.autocast("cpu", enabled=False):  # which would make it a product of bfloat16
-            mean = torch.bmm(g[1].unsqueeze(1), p.reshape(n, c, -1)).reshape(labels.shape) + hit.squeeze(1)
+            mean = torch.bmm(g[1].unsqueeze(1), p.reshape(n, c, rows.shape[1])).reshape(labels.shape) + hit.squeeze(1)
         each = g[1].reshape(n, c, *(1,) * (mean.ndim - 1))
         for at in _slabs(p):
             p[:, at].mul_(each[:, at] - mean.unsqueeze(1))
