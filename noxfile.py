@@ -115,6 +115,14 @@ def build(session: nox.Session) -> None:
                 session.run(python, "-m", "pip", "install", "--quiet", archive, external=True)
                 session.run(python, "-c", check, external=True)
                 session.run(python, "-m", "arrayloss", "backends", external=True)
+                session.run(python.with_name("arrayloss"), "losses", external=True)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run the examples, with the libraries they integrate."""
+    session.install(TORCH, *EXTRAS["jax"], *group("test", "examples"), "-e", ".")
+    pytest(session, "tests/test_examples.py")
 
 
 @nox.session
@@ -127,9 +135,17 @@ def doctest(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into docs/_build/html, warnings being errors."""
-    session.install("-e", ".[docs]")
+    """Build the documentation into docs/_build/html, its pages and notebooks executed, warnings being errors."""
+    session.install(TORCH, "-e", ".[docs]")
     session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session(default=False)
+def notebooks(session: nox.Session) -> None:
+    """Execute the notebooks of the documentation alone, or the pages named after `--`."""
+    session.install(TORCH, "-e", ".[docs]")
+    pages = session.posargs or sorted(map(str, Path("docs/notebooks").glob("*.md")))
+    session.run("python", "docs/_shared/execute.py", *pages)
 
 
 @nox.session
@@ -158,10 +174,22 @@ def all_backends(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks, all of them or those named after `--`."""
+    """Measure speed, memory and growth beside the peers, and draw the plots; `-- --quick` only tries every row."""
     session.install(TORCH, *EXTRAS["jax"], *group("bench"), "-e", ".")
-    for script in session.posargs or sorted(Path("benchmarks").glob("[!_]*.py")):
-        session.run("python", script)
+    for what in ("speed", "memory", "growth"):
+        # Only a whole run replaces the results that the documentation shows.
+        kept = () if session.posargs else ("--json", f"benchmarks/results/{what}.json")
+        session.run("python", f"benchmarks/{what}.py", *kept, *session.posargs)
+    if not session.posargs:
+        session.run("python", "benchmarks/plots.py")
+
+
+@nox.session(default=False)
+def accuracy(session: nox.Session) -> None:
+    """Count matched golden values, and measure the Lovasz losses against float64 on 2^24 pixels."""
+    session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
+    session.run("python", "benchmarks/golden.py")
+    session.run("python", "benchmarks/lovasz_accuracy.py")
 
 
 if __name__ == "__main__":

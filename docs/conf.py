@@ -1,29 +1,42 @@
-"""Sphinx configuration. The pages in docs/api are written here, from `arrayloss.__all__`."""
+"""Sphinx configuration. The pages and figures in docs/api are written here, from `arrayloss.__all__`."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
 import arrayloss as al
 
+HERE = Path(__file__).parent
+# For this process, and for the kernels that execute pages.
+sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+
+import _tables as benchmarks  # noqa: E402  (after the path is set)
+from _shared import capabilities, figures, snippets  # noqa: E402
+
 project = "arrayloss"
 author = "The arrayloss developers"
 release = version = al.__version__
 
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_design"]
-exclude_patterns = ["_build", "api/_*"]
+exclude_patterns = ["_build", "_shared", "api/_*"]
 html_theme = "furo"
 html_title = f"arrayloss {version}"
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 180
+nb_merge_streams = True
 
 default_role = "py:obj"
 autodoc_typehints = "none"  # types, shapes and dtypes stand in the Parameters sections
@@ -47,15 +60,24 @@ def write_api_pages(app: Sphinx) -> None:
     texts = {f"{name}.md": page(name, losses.get(name)) for name in [*losses, *others]}
     texts["_losses.md"] = table([[name, function] for name, function in losses.items()])
     texts["_others.md"] = table([[name] for name in others])
+    texts["_capabilities.md"] = capabilities.table()
+    texts.update(benchmarks.pages(HERE.parent / "benchmarks" / "results"))
 
     folder = Path(app.srcdir, "api")
     folder.mkdir(exist_ok=True)
-    for stale in {path.name for path in folder.iterdir()} - texts.keys():
+    for stale in {path.name for path in folder.glob("*.md")} - texts.keys():
         (folder / stale).unlink()
     for name, text in texts.items():
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:  # Sphinx reads again what was written again
             path.write_text(text, encoding="utf-8")
+    figures.write(folder)
+
+
+def run_snippets(app: Sphinx) -> None:
+    """Run the Python blocks of the start page and the README, except on CuPy, which needs a GPU."""
+    for page in (HERE / "index.md", HERE.parent / "README.md"):
+        snippets.run(page, without="cupy")
 
 
 def page(name: str, function: str | None) -> str:
@@ -63,12 +85,15 @@ def page(name: str, function: str | None) -> str:
     thing = getattr(al, name)
     directives = [f".. autofunction:: arrayloss.{function}"] if function else []
     if inspect.isclass(thing):
-        directives.append(f".. autoclass:: arrayloss.{name}\n   :members:\n   :special-members: __call__")
+        # `function` has the docstring above; shown again, it would double the page.
+        options = "   :members:\n   :special-members: __call__\n   :exclude-members: function"
+        directives.append(f".. autoclass:: arrayloss.{name}\n{options}")
     elif callable(thing):
         directives.append(f".. autofunction:: arrayloss.{name}")
     else:
         directives.append(f".. autodata:: arrayloss.{name}")
-    return f"# {name}\n\n" + "\n".join(rst(directive) for directive in directives)
+    text = f"# {name}\n\n" + "\n".join(rst(directive) for directive in directives)
+    return f"{text}\n{figures.section(name)}" if function else text
 
 
 def table(rows: list[list[str]]) -> str:
@@ -95,5 +120,6 @@ def shorten_class(app: Sphinx, what: str, name: str, obj: object, options: objec
 
 def setup(app: Sphinx) -> None:
     """Connect the functions above to the build."""
+    app.connect("builder-inited", run_snippets)
     app.connect("builder-inited", write_api_pages)
     app.connect("autodoc-process-docstring", shorten_class, priority=400)  # before numpydoc, at 500, reads it
