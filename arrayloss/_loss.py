@@ -27,7 +27,7 @@ class Loss:
         super().__init_subclass__(**kwargs)
         cls.function = staticmethod(function)
         dataclass(frozen=True)(cls)
-        # What a call adds to the logits and the target stands in the function's docstring, and only there.
+        # What stands in the class body is for editors, which do not run this; `help` gets the function's text.
         cls.__doc__ = _class_doc(cls.__name__, function)
 
     def __post_init__(self) -> None:

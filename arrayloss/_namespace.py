@@ -120,8 +120,9 @@ def dtype_name(x: Any) -> str:
 
 
 def device_of(x: Any) -> Any:
-    """Return the device of an array, for `device=`; None where it has none to tell, as traced JAX arrays.
+    """Return the device of an array, for `device=`; None where it has none to tell, as JAX arrays traced or sharded.
 
     array-api-compat's `device` does the same through cached look-ups, of which torch.compile warns.
     """
-    return getattr(x, "device", None)
+    device = getattr(x, "device", None)
+    return None if hasattr(device, "device_set") else device

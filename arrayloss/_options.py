@@ -58,7 +58,12 @@ def _integer(low: int | None = None) -> Check:
 
 def _optional(inner: Check) -> Check:
     def check_optional(function: str, option: str, value: Any) -> Any:
-        return None if value is None else inner(function, option, value)
+        if value is None:
+            return None
+        try:
+            return inner(function, option, value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error}, or None") from None
 
     return check_optional
 

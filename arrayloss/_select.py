@@ -37,11 +37,13 @@ def hard(inputs: Inputs, nll: Array, thresh: float, min_kept: int) -> Array | No
         return inputs.valid
     xp, kernels = inputs.xp, inputs.kernels
     nll = kernels.constant(nll)
-    kept = ~(nll <= (-math.log(thresh) if thresh else math.inf))
+    bound = -math.log(thresh) if thresh else math.inf
+    kept = ~(nll <= bound)
     if min_kept:
         # With fewer valid positions than min_kept the last one needed is -inf, and all are kept.
         candidates = kernels.where_or(xp, inputs.valid, nll, -math.inf)
-        kept = kept | ~(candidates < _kth(inputs, candidates, min_kept))
+        row = xp.reshape(candidates, (1, math.prod(nll.shape)))
+        kept = kept | ~(candidates < kernels.kth_largest_below(xp, row, min_kept, bound)[0, ...])
     return _among(inputs, kept)
 
 

@@ -230,6 +230,8 @@ def _entry_weight(inputs: Inputs, weight: Any, logits: Array) -> Array:
 
 
 class BCELoss(Loss, function=bce_loss):
+    """The options of `bce_loss`, bound."""
+
     weight: Any = None
     pos_weight: Any = None
     ignore_index: int | None = 255

@@ -121,6 +121,8 @@ def relax_boundary_loss(
 
 
 class RelaxBoundaryLoss(Loss, function=relax_boundary_loss):
+    """The options of `relax_boundary_loss`, bound."""
+
     border: int = 1
     calculate_weights: bool = False
     upper_bound: float = 1.0
@@ -248,7 +250,8 @@ def dual_task_loss(
     xp, k = inputs.xp, inputs.kernels
     z = k.where_valid(xp, inputs.valid, inputs.logits) + _noise(inputs, logits, noise, rng)
     true = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
-    difference = _magnitude(xp, k.softmax(xp, z / options["tau"], None)) - _magnitude(xp, true)
+    magnitude = k.whole(_magnitude)
+    difference = magnitude(xp, k.softmax(xp, z / options["tau"], None)) - magnitude(xp, true)
     losses = k.where_valid(xp, inputs.valid, inputs.absolute(difference))
     divisor = _reduce.weight_of(inputs, None, inputs.valid, inputs.labels.shape, inputs.classes)
     if options["reduction"] == "none":
@@ -257,6 +260,8 @@ def dual_task_loss(
 
 
 class DualTaskLoss(Loss, function=dual_task_loss):
+    """The options of `dual_task_loss`, bound."""
+
     ignore_index: int | None = 255
     tau: float = 0.5
     _: KW_ONLY

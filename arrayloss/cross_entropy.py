@@ -153,6 +153,8 @@ def _soft(inputs: Inputs, t: Array, class_weight: Array | None) -> Array:
 
 
 class CrossEntropyLoss(Loss, function=cross_entropy_loss):
+    """The options of `cross_entropy_loss`, bound."""
+
     weight: Any = None
     ignore_index: int | None = 255
     top_k_percent_pixels: float = 1.0

@@ -107,6 +107,8 @@ def ohem_cross_entropy_loss(
 
 
 class OhemCrossEntropyLoss(Loss, function=ohem_cross_entropy_loss):
+    """The options of `ohem_cross_entropy_loss`, bound."""
+
     thresh: float = 0.7
     min_kept: int = 10000
     ignore_index: int | None = 255
@@ -194,6 +196,8 @@ def edge_attention_loss(
 
 
 class EdgeAttentionLoss(Loss, function=edge_attention_loss):
+    """The options of `edge_attention_loss`, bound."""
+
     edge_threshold: float = 0.8
     ignore_index: int | None = 255
     _: KW_ONLY
@@ -289,6 +293,8 @@ def ohem_edge_attention_loss(
 
 
 class OhemEdgeAttentionLoss(Loss, function=ohem_edge_attention_loss):
+    """The options of `ohem_edge_attention_loss`, bound."""
+
     edge_threshold: float = 0.8
     thresh: float = 0.7
     min_kept: int = 5000
@@ -396,6 +402,8 @@ def bootstrapped_cross_entropy_loss(
 
 
 class BootstrappedCrossEntropyLoss(Loss, function=bootstrapped_cross_entropy_loss):
+    """The options of `bootstrapped_cross_entropy_loss`, bound."""
+
     min_K: int
     loss_th: float
     weight: Any = None

@@ -114,6 +114,8 @@ def lovasz_softmax_loss(
 
 
 class LovaszSoftmaxLoss(Loss, function=lovasz_softmax_loss):
+    """The options of `lovasz_softmax_loss`, bound."""
+
     ignore_index: int | None = 255
     classes: Any = "present"
     _: KW_ONLY
@@ -216,6 +218,8 @@ def lovasz_hinge_loss(
 
 
 class LovaszHingeLoss(Loss, function=lovasz_hinge_loss):
+    """The options of `lovasz_hinge_loss`, bound."""
+
     ignore_index: int | None = 255
     _: KW_ONLY
     per_image: bool = False

@@ -91,6 +91,8 @@ def _terms(logits: Any, target: Any, losses: Any, coef: Any, reduction: str | No
 
 
 class MixedLoss(Loss, function=mixed_loss):
+    """The options of `mixed_loss`, bound."""
+
     losses: Sequence[Callable[..., Any]]
     coef: Sequence[float]
     _: KW_ONLY

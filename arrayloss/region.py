@@ -111,6 +111,8 @@ def dice_loss(
 
 
 class DiceLoss(Loss, function=dice_loss):
+    """The options of `dice_loss`, bound."""
+
     ignore_index: int | None = 255
     smooth: float = 0.0
     _: KW_ONLY

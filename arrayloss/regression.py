@@ -132,10 +132,14 @@ def _weight(inputs: Inputs) -> Array | float:
 
 
 class L1Loss(Loss, function=l1_loss):
+    """The options of `l1_loss`, bound."""
+
     reduction: str = "mean"
     ignore_index: int | None = 255
 
 
 class MSELoss(Loss, function=mse_loss):
+    """The options of `mse_loss`, bound."""
+
     reduction: str = "mean"
     ignore_index: int | None = 255

@@ -149,6 +149,9 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "constant": lambda xp, z, y, m: (z,),
     "host_range": lambda xp, z, y, m: (z,),
     "kth_largest": lambda xp, z, y, m: (xp, _rows(xp, z), 5),
+    "kth_largest_below": lambda xp, z, y, m: (xp, xp.reshape(z, (1, -1)), 5, 1.0),
+    "any_of": lambda xp, z, y, m: (xp, m),
+    "count": lambda xp, z, y, m: (xp, m),
     "label_counts": lambda xp, z, y, m: (xp, y, m, 4, z.dtype),
     "label_dtype": lambda xp, z, y, m: (xp, "uint8"),
     "label_nll": lambda xp, z, y, m: (xp, z, y, m),
@@ -192,7 +195,9 @@ def test_what_the_noise_is_drawn_with(interface: Any) -> None:
 
 def test_every_kernel_has_a_call() -> None:
     names = {name for name, f in vars(generic).items() if getattr(f, "__module__", None) == generic.__name__}
-    assert {n.removesuffix("_rule") for n in names if n[0] != "_"} - {"library", "extended", "gumbel"} == set(KERNELS)
+    assert {n.removesuffix("_rule") for n in names if n[0] != "_"} - {"library", "extended", "gumbel", "whole"} == set(
+        KERNELS
+    )
 
 
 @pytest.mark.cupy

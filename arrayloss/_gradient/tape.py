@@ -269,6 +269,9 @@ class TapeKernels:
 
         return shim
 
+    def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function
+
     def as_array(self, x: Any) -> Any:
         return x if isinstance(x, Variable) else self._kernels.as_array(x)
 

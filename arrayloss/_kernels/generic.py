@@ -38,6 +38,7 @@ CONSTANTS = frozenset(
         "gumbel",
         "host_range",
         "kth_largest",
+        "kth_largest_below",
         "label_counts",
         "label_dtype",
         "lovasz_weights",
@@ -102,6 +103,11 @@ def _numpy_gumbel(shape: tuple[int, ...], rng: Any) -> Any:
 def as_array(x: Array) -> Array:
     """Return a result as an array (NumPy turns 0-d results into scalars)."""
     return x
+
+
+def whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of (namespace, arrays ...) as one operation, where a library would compile each in it alone."""
+    return function
 
 
 # Small shims --------------------------------------------------------------------------------------------------------
@@ -374,6 +380,11 @@ def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int
 def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
     """Return the k-th largest value of each row (1 <= k <= length), a NaN being larger than any number."""
     return xp.sort(rows, axis=-1, descending=True)[:, k - 1]
+
+
+def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
+    """Return the k-th largest value of a row `(1, P)`, or any value above where k values exceed the bound."""
+    return kth_largest(xp, row, k)
 
 
 def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import array_api_compat
@@ -47,6 +47,11 @@ def host_range(x: Array) -> tuple[float, float] | None:
 def label_dtype(xp: Namespace, dtype: str) -> Any:
     # Without x64 there is no int64; a uint32 beyond int32 wraps to a negative number and is refused as a label.
     return jnp.int64 if dtype in ("int64", "uint64") else jnp.int32
+
+
+@cache
+def whole(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(function, static_argnums=0)
 
 
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
@@ -124,13 +129,14 @@ def _held(function: Callable[..., Any], other: Callable[..., Any], z: Array, *ar
     """Return `function(z, ...)`, on the CPU computed once and held; `other` is the same in another form.
 
     XLA on the CPU computes again, within each class of whatever uses it, what it thinks cheap. It does not look into a
-    conditional, whose condition here is one that it cannot know.
+    conditional, whose condition here is one that it does not know, and that no data enters: they may be sharded.
     """
     if z.size == 0:
         return other(z, *arguments)
 
     def held(z: Array, *arguments: Any) -> Any:
-        return jax.lax.cond(z[(0,) * z.ndim] > 0, function, other, z, *arguments)
+        barrier: Any = jax.lax.optimization_barrier
+        return jax.lax.cond(barrier(jnp.asarray(True)), function, other, z, *arguments)
 
     return jax.lax.platform_dependent(z, *arguments, cpu=held, default=other)
 
@@ -195,8 +201,9 @@ def _label_totals(x: Array, labels: Array, classes: int) -> Array:
     place = jnp.arange(positions, dtype=labels.dtype) // block * classes + labels.reshape((images, positions))
     blocks = -(-positions // block)
     bins = jnp.zeros((images, blocks * classes), dtype=x.dtype)
-    image = jnp.arange(images)[:, None]
-    bins = bins.at[image, place].add(x.reshape((images, positions)), mode="promise_in_bounds")
+    # Image by image, so that a batch that is sharded stays so.
+    add: Any = jax.vmap(lambda bins, place, x: bins.at[place].add(x, mode="promise_in_bounds"))
+    bins = add(bins, place, x.reshape((images, positions)))
     return jnp.sum(bins.reshape((images, blocks, classes)), axis=1)
 
 
@@ -360,6 +367,13 @@ def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
     return _kth_largest(rows, k)
 
 
+def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
+    enough = jnp.sum(row > bound, dtype=jnp.int32) >= k
+    return jax.lax.cond(
+        enough, lambda row: jnp.full(1, jnp.inf, dtype=row.dtype), lambda row: _kth_largest(row, k), row
+    )
+
+
 @partial(jax.jit, static_argnums=1)
 def _kth_largest(rows: Array, k: int) -> Array:
     """Find the k-th largest bit by bit, from the highest: a pass over the rows each, where XLA's sort is slow."""
@@ -418,7 +432,9 @@ def _extension(on_host: Any, rule: Any, scores: Array, labels: Array, valid: Arr
         return found
 
     scores = jax.lax.stop_gradient(scores)
-    if buffer_callback is None or generic.PORTABLE or scores.size == 0:
+    # XLA would gather the logits of a sharded batch for a callback, and sort each shard's images where they are.
+    single = jax.local_device_count("cpu") == 1
+    if buffer_callback is None or generic.PORTABLE or scores.size == 0 or not single:
         return portable(scores, labels, valid)
     return jax.lax.platform_dependent(scores, labels, valid, cpu=shared, default=portable)
 

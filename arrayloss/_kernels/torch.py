@@ -285,6 +285,12 @@ def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
     return torch.kthvalue(rows, at + 1, dim=1).values
 
 
+def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
+    if _eager(row) and int((row > bound).count_nonzero()) >= k:
+        return torch.full((1,), torch.inf, dtype=row.dtype)
+    return kth_largest(xp, row, k)
+
+
 def _running_sum(xp: Namespace, x: Array) -> Array:
     return torch.cumsum(x, dim=-1)
 
