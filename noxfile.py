@@ -33,9 +33,9 @@ def group(*names: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, *names)
 
 
-def pytest(session: nox.Session, *args: str) -> None:
+def pytest(session: nox.Session, *args: str, **env: str) -> None:
     """Run pytest on two processes, a thread of torch or BLAS in each."""
-    session.run("pytest", "-n", "2", *args, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", "-n", "2", *args, *session.posargs, env={"OMP_NUM_THREADS": "1", **env})
 
 
 @nox.session
@@ -80,6 +80,15 @@ def jax(session: nox.Session) -> None:
     """Test on JAX."""
     session.install(*EXTRAS["jax"], *group("test"), "-e", ".")
     pytest(session, "--backends", "jax")
+
+
+@nox.session
+def portable(session: nox.Session) -> None:
+    """Test NumPy, torch and the Lovasz losses of JAX with the fast paths switched off."""
+    session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
+    files = ("tests/test_golden.py", "tests/test_contract.py", "tests/test_transforms.py")
+    pytest(session, *files, "--backends", "numpy,torch", ARRAYLOSS_PORTABLE="1")
+    pytest(session, *files, "--backends", "jax", "-k", "Lovasz and not Mixed", ARRAYLOSS_PORTABLE="1")
 
 
 @nox.session

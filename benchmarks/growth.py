@@ -26,7 +26,7 @@ POWERS, QUICK_POWERS = range(12, 23, 2), range(12, 17, 2)
 LONGEST = 10.0
 #: How far an exponent may lie above 0: 64 times the pixels may then take 2.3 times as long each. Linear forms come to
 #: 1.8 as their arrays leave the caches; a factor of the square root of n would be 0.5, and 8 times as long.
-TOLERANCE = 0.2
+TOLERANCE = 0.3
 LOSSES: dict[str, tuple[str, Callable[[int], Any], bool]] = {
     "cross entropy": ("scene", lambda pixels: al.CrossEntropyLoss(), False),
     "BCE": ("probabilities", lambda pixels: al.BCELoss(), False),

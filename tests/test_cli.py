@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import environment, python
 
 import arrayloss as al
+from arrayloss import _capabilities
 from arrayloss.__main__ import main
-from arrayloss._cli import demo, model, scenes, training
+from arrayloss._cli import demo, model, progress, scenes, training
 from arrayloss._cli.libraries import NAMES, open_backend
 from arrayloss._loss import Loss
 
@@ -43,23 +46,9 @@ def hidden(tmp_path):
     return hide
 
 
-def environment(*first: Path) -> dict[str, str]:
-    path = [*map(str, first), str(Path(al.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    # A thread for each process: they share the cores with those of the other tests.
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path))}
-
-
 def cli(*arguments: str, cwd: Path, first: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "arrayloss", *arguments],
-        cwd=cwd,
-        env=environment(*first),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return python("-m", "arrayloss", *arguments, cwd=cwd, env=environment(*first))
 
 
 def assert_one_line(stderr: str, *words: str) -> None:
@@ -97,7 +86,7 @@ def test_demo_trains_on_every_library(ran):
         assert run["seconds"] > 0
         assert run["device"]
     assert report["reference"]["dtype"] == "float64"
-    assert "step" not in stderr  # the progress line is for terminals
+    assert stderr == ""  # progress is for terminals
 
 
 def test_demo_libraries_agree(ran):
@@ -161,18 +150,30 @@ def test_plot_without_matplotlib(hidden, tmp_path):
     assert_one_line(done.stderr, "Matplotlib", 'pip install "arrayloss[demo]"')
 
 
-def test_progress_is_for_terminals(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_progress_is_for_terminals(monkeypatch):
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
-        show = demo._progress("numpy", 2)
-        show(1, 3.0)
-        assert ("numpy: step 1 of 2, loss 3.000" in stream.getvalue()) is shown
-        show(2, 2.0)
+        step = demo._progress("numpy", 2)
+        step(1, 3.0)
+        assert (f"numpy [{'#' * 12}{' ' * 12}] 1/2 loss 3.000" in stream.getvalue()) is shown
+        progress.clear()
         assert stream.getvalue().rpartition("\r")[2] == ""  # the line is wiped
+
+
+def test_progress_is_one_line_however_narrow_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    progress.show("comparing", 3, 14, "BootstrappedCrossEntropyLoss, numpy")
+    progress.show("drawing")
+    first, second = stream.getvalue().split("\r")[1:]
+    assert first.startswith("comparing [#####")
+    assert second.strip() == "drawing"
+    assert len(first) == len(second) == 29
 
 
 def test_scenes_are_labelled_digits():
@@ -309,6 +310,28 @@ def test_evaluate_options(capsys, files):
     assert float(mixed) == al.cross_entropy_loss(x, y) + 0.5 * al.dice_loss(x, y)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CrossEntropyLoss(weight=[1, 2, 0.5]), DiceLoss(smooth=1.0)",
+        "[cross_entropy(weight=(1, 2, 0.5)), dice(smooth=1)]",
+        str((al.CrossEntropyLoss(weight=[1, 2, 0.5]), al.DiceLoss(smooth=1.0))),
+    ],
+)
+def test_evaluate_a_mixture_of_losses_with_options(capsys, files, text):
+    mixed = evaluate(capsys, "--option", f"losses={text}", "--option", "coef=1,0.5", loss="mixed")
+    terms = al.CrossEntropyLoss(weight=[1, 2, 0.5]), al.DiceLoss(smooth=1.0)
+    assert float(mixed) == al.MixedLoss(terms, (1.0, 0.5))(files["logits"], files["labels"])
+
+
+def test_evaluate_a_mixture_of_names_and_code(capsys, files):
+    by_names, by_both = (
+        evaluate(capsys, "--option", f"losses={text}", "--option", "coef=1,0.5", loss="mixed")
+        for text in ("cross_entropy,dice", "cross_entropy, DiceLoss()")
+    )
+    assert by_names == by_both
+
+
 def test_evaluate_reductions(capsys, files):
     x, y = files["logits"], files["labels"]
     total, weight = evaluate(capsys, "--option", "reduction=parts", loss="cross_entropy").split()
@@ -441,7 +464,15 @@ ERRORS = {
         ["--loss", "mixed", "--option", "losses=dice,boundary9", "--option", "coef=1,1"],
         ["no loss 'boundary9'"],
     ),
-    "no losses in a mixture": (["--loss", "mixed", "--option", "losses=3", "--option", "coef=1"], ["losses is 3"]),
+    "no losses in a mixture": (["--loss", "mixed", "--option", "losses=3", "--option", "coef=1"], ["no loss '3'"]),
+    "code in a mixture that makes no loss": (
+        ["--loss", "mixed", "--option", "losses=DiceLoss(255), exit()", "--option", "coef=1,1"],
+        ["--option losses is 'DiceLoss(255), exit()'", "DiceLoss(smooth=1.0)"],
+    ),
+    "no such option in a mixture": (
+        ["--loss", "mixed", "--option", "losses=DiceLoss(smoth=1)", "--option", "coef=1"],
+        ["DiceLoss has no option 'smoth'", "did you mean smooth?"],
+    ),
     "no such array": (["--array", "weights=weight.npy"], ["no array 'weights'"]),
     "no such file": (["--target", "nowhere.npy"], ["--target nowhere.npy: No such file or directory"]),
     "a folder": (["--target", "."], ["--target .: "]),
@@ -502,6 +533,7 @@ def test_backend_that_is_not_installed(hidden, tmp_path):
         (["--steps", "many"], ["--steps", "positive integer"]),
         (["evaluate"], ["--loss", "--logits", "--target"]),
         (["backends", "--all"], ["--all"]),
+        (["losses", "dyce"], ["no loss 'dyce'", "did you mean DiceLoss?"]),
     ],
 )
 def test_argument_errors(capsys, arguments, words):
@@ -556,6 +588,45 @@ def test_backends_survives_broken_installations(tmp_path):
     assert "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'\n" in done.stdout
 
 
+def test_backends_table(tmp_path):
+    done = cli("backends", "--table", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = json.loads(done.stdout)
+    text = cli("backends", "--table", cwd=tmp_path).stdout
+    for library, ways in _capabilities.WAYS.items():
+        assert list(table[library]["losses"]) == sorted(LOSSES)
+        assert f"{library}: {', '.join(table[library]['dtypes'])}" in text
+        for name, works in table[library]["losses"].items():
+            assert list(works) == list(ways)
+            assert all(v is True or v == _capabilities.limit(name, library, way).reason for way, v in works.items())
+
+
+# losses
+
+
+def test_losses(capsys):
+    assert main(["losses"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(LOSSES)
+    assert all(line.split(maxsplit=1)[1].endswith(".") for line in lines)
+    assert main(["losses", "--json"]) == 0
+    for found in json.loads(capsys.readouterr().out):
+        loss = LOSSES[found["loss"]]
+        given = {"losses": [al.DiceLoss()], "coef": [1.0], "min_K": 1, "loss_th": 0.5}
+        made = loss(**{name: given[name] for name in found["required"]}, **found["options"])
+        assert made == loss(**{name: given[name] for name in found["required"]})
+        assert getattr(al, found["function"]) is loss.function
+        assert {**dict.fromkeys(found["arrays"])}.keys() <= set(inspect.signature(loss.function).parameters)
+
+
+def test_losses_by_name(capsys):
+    assert main(["losses", "dice", "MixedLoss"]) == 0
+    out = capsys.readouterr().out
+    assert "DiceLoss(ignore_index=255, smooth=0.0, *, weight=None, reduction='mean', axis=1)\n" in out
+    assert "MixedLoss(losses, coef, " in out
+    assert inspect.getdoc(al.DiceLoss) in out
+
+
 # The whole.
 
 
@@ -566,18 +637,21 @@ def test_help_imports_no_array_library(tmp_path):
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
         "assert not {'numpy', 'torch', 'jax', 'cupy', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
     )
-    for arguments in (["--help"], ["demo", "--help"], ["evaluate", "--help"], ["backends", "--help"], ["--version"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            env=environment(),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    helps = ([*command, "--help"] for command in ([], ["demo"], ["evaluate"], ["losses"], ["backends"]))
+    for arguments in (*helps, ["--version"]):
+        done = python("-c", code, *arguments, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        assert (f"arrayloss {al.__version__}\n" if arguments == ["--version"] else "example") in done.stdout
+        words = [f"arrayloss {al.__version__}\n"] if arguments == ["--version"] else ["examples", "exit status:\n"]
+        assert all(word in done.stdout for word in words)
+
+
+def test_interrupted(capsys, monkeypatch):
+    def interrupt(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("arrayloss.__main__._run", interrupt)
+    assert main([]) == 130
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")

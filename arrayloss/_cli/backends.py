@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from typing import Any
 
 import arrayloss
 from arrayloss import _capabilities
@@ -15,7 +16,10 @@ from arrayloss._cli.libraries import NAMES, find
 def run(args: argparse.Namespace) -> None:
     """Print what is known of each array library."""
     if args.table:
-        _print_table()
+        if args.json:
+            print(json.dumps(_table(), indent=2))
+        else:
+            _print_table()
         return
     found = [find(name) for name in NAMES]
     if args.json:
@@ -32,16 +36,37 @@ def run(args: argparse.Namespace) -> None:
         print("  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip())
 
 
+def _table() -> dict[str, Any]:
+    """Return which loss works in which way on which library: true, or the reason why not."""
+    return {
+        library: {
+            "dtypes": _capabilities.DTYPES[library],
+            "note": _capabilities.UNTRIED.get(library, ""),
+            "losses": {loss: {way: _works(loss, library, way) for way in ways} for loss in _names()},
+        }
+        for library, ways in _capabilities.WAYS.items()
+    }
+
+
+def _works(loss: str, library: str, way: str) -> bool | str:
+    limit = _capabilities.limit(loss, library, way)
+    return limit.reason if limit else True
+
+
+def _names() -> list[str]:
+    return [loss.__name__ for loss in loss_classes()]
+
+
 def _print_table() -> None:
     """Print which loss works in which way on which library."""
-    losses = [loss.__name__ for loss in loss_classes()]
+    losses = _names()
     width = max(map(len, losses))
     for library, ways in _capabilities.WAYS.items():
         note = f"  ({_capabilities.UNTRIED[library]})" if library in _capabilities.UNTRIED else ""
         print(f"{library}: {', '.join(_capabilities.DTYPES[library])}{note}")
         print(f"  {'':{width}}  {'  '.join(ways)}")
         for loss in losses:
-            cells = ["-" if _capabilities.limit(loss, library, way) else "x" for way in ways]
+            cells = ["x" if _works(loss, library, way) is True else "-" for way in ways]
             print(f"  {loss:{width}}  {'  '.join(f'{c:{len(w)}}' for c, w in zip(cells, ways, strict=True))}".rstrip())
         print()
     if not _capabilities.LIMITS:

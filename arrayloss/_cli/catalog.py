@@ -65,7 +65,7 @@ def make_loss(loss: type[Loss], texts: Sequence[str]) -> Loss:
     for name, text in split_pairs(texts, "--option"):
         if name not in options_of(loss):
             raise UserError(_unknown_option(loss, name))
-        options[name] = _losses(_literal(text)) if name == "losses" else _literal(text)
+        options[name] = _losses(text) if name == "losses" else _literal(text)
     missing = [name for name in required_options(loss) if name not in options]
     if missing:
         raise UserError(f"{loss.__name__} needs {' and '.join(f'--option {name}=...' for name in missing)}")
@@ -96,12 +96,26 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _losses(value: Any) -> Any:
-    """Return the losses of a mixture from their names, each with its default options."""
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"--option losses is {value!r}, expected names of losses such as cross_entropy,dice")
-    return [make_loss(find_loss(name.strip()), ()) for name in names]
+def _losses(text: str) -> list[Loss]:
+    """Return the losses of a mixture from their names, or from the code that makes them where they have options."""
+    if "(" not in text:
+        return [make_loss(find_loss(name.strip()), ()) for name in text.split(",")]
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        parts = tree.elts if isinstance(tree, (ast.List, ast.Tuple)) else [tree]
+        return [_called_loss(part) for part in parts]
+    except (SyntaxError, MemoryError, RecursionError) as error:
+        expected = "cross_entropy,dice or CrossEntropyLoss(), DiceLoss(smooth=1.0)"
+        raise UserError(f"--option losses is {text!r}, expected losses such as {expected}") from error
+
+
+def _called_loss(node: ast.expr) -> Loss:
+    """Return the loss that code like `DiceLoss(smooth=1.0)` makes, of options by name and without running it."""
+    if isinstance(node, ast.Name):
+        return make_loss(find_loss(node.id), ())
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
+        raise SyntaxError(ast.unparse(node))
+    return make_loss(find_loss(node.func.id), [f"{word.arg}={ast.unparse(word.value)}" for word in node.keywords])
 
 
 def _unknown_option(loss: type[Loss], name: str) -> str:

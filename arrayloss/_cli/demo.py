@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import arrayloss
+from arrayloss._cli import progress
 from arrayloss._cli.catalog import brief, loss_classes
 from arrayloss._cli.libraries import Backend, open_all
 from arrayloss._cli.model import initial_weights
@@ -57,17 +57,29 @@ def run(args: argparse.Namespace) -> None:
         report.missing(missing)
         report.heading(backends)
         scores = predict(runs[0], held_out.pictures[:_COMPARED])
-        maps = []
-        for trial in trials(scores, held_out.labels[:_COMPARED]):
-            exact = outcome(in_float64(trial), backends[0])
-            report.loss(trial, float(exact.value), {b.name: differences(outcome(trial, b), exact) for b in backends})
-            maps.append((type(trial.loss).__name__, exact.gradients[0][0]))
+        maps = _compare(backends, trials(scores, held_out.labels[:_COMPARED]), report)
     if args.plot:
         curves = [(f"{one.backend.name} {one.backend.version}", one.curve) for one in runs]
+        progress.show("drawing")
         plot.draw(args.plot, curves, held_out.pictures[0], held_out.labels[0], scores[0].argmax(axis=0), maps)
         report.say(f"\nDrawn to {args.plot}")
     if args.json:
         print(json.dumps(report.data, indent=1))
+
+
+def _compare(backends: list[Backend], compared: list[Trial], report: _Report) -> list[tuple[str, Array]]:
+    """Report how far the libraries differ in each loss, and return the gradient of each on the first scene."""
+    maps = []
+    for number, trial in enumerate(compared):
+        name = type(trial.loss).__name__
+        exact = outcome(in_float64(trial), backends[0])
+        apart = {}
+        for backend in backends:
+            progress.show("comparing", number, len(compared), f"{name}, {backend.name}")
+            apart[backend.name] = differences(outcome(trial, backend), exact)
+        report.loss(trial, float(exact.value), apart)
+        maps.append((name, exact.gradients[0][0]))
+    return maps
 
 
 def _batches(scenes: int, steps: int, seed: int = 2) -> list[Array]:
@@ -94,15 +106,9 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 def _progress(name: str, steps: int) -> Progress:
-    """Return a function that keeps a line on a terminal up to date, and wipes it after the last step."""
-    if not sys.stderr.isatty():
-        return lambda number, loss: None
-
-    def show(number: int, loss: float) -> None:
-        line = f"  {name}: step {number} of {steps}, loss {loss:.3f}"
-        print(f"\r{line:<70}" if number < steps else f"\r{'':<70}\r", end="", file=sys.stderr, flush=True)
-
-    return show
+    """Return a function that keeps a terminal up to date, which is told at once that the training begins."""
+    progress.show(name, 0, steps, "compiling" if name == "jax" else "")
+    return lambda number, loss: progress.show(name, number, steps, f"loss {loss:.3f}")
 
 
 class _Report:
@@ -114,6 +120,7 @@ class _Report:
         self.data: dict[str, Any] = {"arrayloss": arrayloss.__version__, "libraries": [], "losses": []}
 
     def say(self, text: str) -> None:
+        progress.clear()
         if not self.quiet:
             print(text, flush=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import arrayloss
 from arrayloss._cli import UserError, one_line
 from arrayloss._cli.catalog import call_arrays, find_loss, make_loss, options_of, split_pairs
 from arrayloss._cli.libraries import open_backend, wide_dtypes
+from arrayloss._cli.plain import plain
 
 
 def run(args: argparse.Namespace) -> None:
@@ -83,22 +83,13 @@ def _write(gradients: list[Any], path: str) -> list[str]:
 
 
 def _report(loss: arrayloss.Loss, backend: str, parts: list[Any], written: list[str]) -> dict[str, Any]:
-    values = [_plain(part.tolist()) for part in parts]
+    values = [plain(part.tolist()) for part in parts]
     return {
         "loss": type(loss).__name__,
-        "options": {name: _plain(getattr(loss, name)) for name in options_of(type(loss))},
+        "options": {name: plain(getattr(loss, name)) for name in options_of(type(loss))},
         "backend": backend,
         "value": values[0] if len(values) == 1 else dict(zip(("total", "weight"), values, strict=True)),
         "shape": list(parts[0].shape),
         "dtype": str(parts[0].dtype),
         "gradient": written,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; what is no finite number, and what JSON does not know, becomes text."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)

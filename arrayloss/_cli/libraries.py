@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from arrayloss._cli import UserError, one_line
+from arrayloss._cli import UserError, one_line, progress
 
 Array = Any
 
@@ -30,6 +30,7 @@ class Found:
 
 def find(name: str) -> Found:
     """Look for a library; whatever its import raises becomes part of the answer."""
+    progress.show(f"loading {name}")
     try:
         module = importlib.import_module(name)
     except Exception as error:  # a broken installation may raise anything
@@ -37,6 +38,8 @@ def find(name: str) -> Found:
             note = f'not installed: pip install "arrayloss[{name}]"'
             return Found(name, False, None, (), f"{note}; {_CHECKED}" if name == "cupy" else note)
         return Found(name, True, None, (), f"cannot be imported: {type(error).__name__}: {one_line(error)}")
+    finally:
+        progress.clear()
     version = str(getattr(module, "__version__", "unknown"))
     try:
         devices = _devices(name, module)
