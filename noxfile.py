@@ -88,7 +88,8 @@ def portable(session: nox.Session) -> None:
     session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
     files = ("tests/test_golden.py", "tests/test_contract.py", "tests/test_transforms.py")
     pytest(session, *files, "--backends", "numpy,torch", ARRAYLOSS_PORTABLE="1")
-    pytest(session, *files, "--backends", "jax", "-k", "Lovasz and not Mixed", ARRAYLOSS_PORTABLE="1")
+    # XLA's own sort is also what `minimums` tests, with a JAX that cannot call NumPy.
+    pytest(session, *files[::2], "--backends", "jax", "-k", "Lovasz and not Mixed", ARRAYLOSS_PORTABLE="1")
 
 
 @nox.session

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
 from arrayloss._inputs import Inputs
+from arrayloss._kernels.generic import TRIANGLE
 from arrayloss._loss import Loss
 from arrayloss._namespace import common_library
 from arrayloss._options import check
@@ -16,8 +17,7 @@ A = TypeVar("A")
 Array = Any
 
 #: The smoothing of `dual_task_loss`: a triangle over 9 pixels, of sum 1.
-_TRIANGLE = tuple(n / 25.0 for n in (1, 2, 3, 4, 5, 4, 3, 2, 1))
-_PAD = len(_TRIANGLE) // 2
+_PAD = len(TRIANGLE) // 2
 
 
 def relax_boundary_loss(
@@ -251,7 +251,8 @@ def dual_task_loss(
     z = k.where_valid(xp, inputs.valid, inputs.logits) + _noise(inputs, logits, noise, rng)
     true = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
     magnitude = k.whole(_magnitude)
-    difference = magnitude(xp, k.softmax(xp, z / options["tau"], None)) - magnitude(xp, true)
+    predicted = magnitude(xp, k.softmax(xp, z / options["tau"], None), k.triangle)
+    difference = predicted - magnitude(xp, true, k.triangle)
     losses = k.where_valid(xp, inputs.valid, inputs.absolute(difference))
     divisor = _reduce.weight_of(inputs, None, inputs.valid, inputs.labels.shape, inputs.classes)
     if options["reduction"] == "none":
@@ -295,7 +296,7 @@ def _cut(x: Array, axis: int, start: int, stop: int) -> Array:
     return x[tuple(slice(start, stop) if i == axis else slice(None) for i in range(x.ndim))]
 
 
-def _smooth(xp: Any, x: Array, axis: int) -> Array:
+def _smooth(xp: Any, x: Array, axis: int, triangle: Callable[..., Array]) -> Array:
     """Return `x`, padded symmetrically, under the triangle along an axis."""
     length = x.shape[axis]
 
@@ -305,12 +306,7 @@ def _smooth(xp: Any, x: Array, axis: int) -> Array:
         return [_cut(x, axis, j, j + 1) for j in (i if i < length else 2 * length - 1 - i for i in turns)]
 
     before, after = mirrored(range(-_PAD, 0)), mirrored(range(length, length + _PAD))
-    padded = xp.concat([*before, x, *after], axis=axis)
-    terms = [_cut(padded, axis, i, i + length) * weight for i, weight in enumerate(_TRIANGLE)]
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+    return triangle(xp, xp.concat([*before, x, *after], axis=axis), axis)
 
 
 def _slope(xp: Any, x: Array, axis: int) -> Array:
@@ -322,9 +318,9 @@ def _slope(xp: Any, x: Array, axis: int) -> Array:
     return (ahead - behind) * 0.5
 
 
-def _magnitude(xp: Any, x: Array) -> Array:
+def _magnitude(xp: Any, x: Array, triangle: Callable[..., Array]) -> Array:
     """Return the magnitude of the slope of the smoothed maps, over its largest value."""
-    x = _smooth(xp, _smooth(xp, x, 2), 3)
+    x = _smooth(xp, _smooth(xp, x, 2, triangle), 3, triangle)
     across, down = _slope(xp, x, 3), _slope(xp, x, 2)
     size = xp.sqrt(across * across + down * down + 1e-6)
     return size / xp.max(size)

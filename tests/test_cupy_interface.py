@@ -174,6 +174,7 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "softplus": lambda xp, z, y, m: (xp, z),
     "sum_positions": lambda xp, z, y, m: (xp, z),
     "take_class": lambda xp, z, y, m: (xp, z[0, :, 0, 0], y),
+    "triangle": lambda xp, z, y, m: (xp, z, 3),
     "where_or": lambda xp, z, y, m: (xp, z > 0.0, z, 1.0),
     "where_valid": lambda xp, z, y, m: (xp, m, z),
 }

@@ -24,6 +24,8 @@ Namespace = Any
 Rule = tuple[Array, Callable[[Array], Array]]
 Weights = Callable[..., Array]
 
+#: The weights by which DualTaskLoss smooths: two running means of five, one after the other.
+TRIANGLE = tuple(n / 25.0 for n in (1, 2, 3, 4, 5, 4, 3, 2, 1))
 #: Whether the environment asks for the portable forms, and for torch's and XLA's own sort.
 PORTABLE = os.environ.get("ARRAYLOSS_PORTABLE", "0") not in ("", "0")
 #: What a library tells about its arrays, which has no portable form.
@@ -47,7 +49,7 @@ CONSTANTS = frozenset(
     }
 )
 #: ... or in the portable form, which runs on variables.
-SHIMS = frozenset({"sum_positions", "take_class", "where_or", "where_valid"})
+SHIMS = frozenset({"sum_positions", "take_class", "triangle", "where_or", "where_valid"})
 
 
 def library(x: Array) -> Library:
@@ -106,7 +108,7 @@ def as_array(x: Array) -> Array:
 
 
 def whole(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of (namespace, arrays ...) as one operation, where a library would compile each in it alone."""
+    """Return a function of (namespace, array, kernel) as one operation, where a library compiles each in it alone."""
     return function
 
 
@@ -142,6 +144,16 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
 def sum_positions(xp: Namespace, x: Array) -> Array:
     """Return the sum over all axes behind the batch and the classes (torch takes no axes for all axes)."""
     return x if x.ndim == 2 else xp.sum(x, axis=tuple(range(2, x.ndim)))
+
+
+def triangle(xp: Namespace, x: Array, axis: int) -> Array:
+    """Return the means of neighbours along an axis, weighted by TRIANGLE, where all of them are there."""
+    length = x.shape[axis] - len(TRIANGLE) + 1
+    total = None
+    for i, weight in enumerate(TRIANGLE):
+        part = x[tuple(slice(i, i + length) if j == axis else slice(None) for j in range(x.ndim))] * weight
+        total = part if total is None else total + part
+    return total
 
 
 # Differentiable building blocks -------------------------------------------------------------------------------------

@@ -51,7 +51,15 @@ def label_dtype(xp: Namespace, dtype: str) -> Any:
 
 @cache
 def whole(function: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(function, static_argnums=0)
+    return jax.jit(function, static_argnums=(0, 2))
+
+
+def triangle(xp: Namespace, x: Array, axis: int) -> Array:
+    # As two windows, which compile three times as fast as slices.
+    window = tuple(5 if i == axis else 1 for i in range(x.ndim))
+    for _ in range(2):
+        x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1,) * x.ndim, "valid")
+    return x / 25
 
 
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
