@@ -26,6 +26,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 # Pinned, because a newer torch than the one at hand is a download of gigabytes.
 TORCH = "torch==2.13.0"
+# What is also tested with the fast paths switched off.
+PORTABLE = ("tests/test_golden.py", "tests/test_contract.py", "tests/test_transforms.py")
 
 
 def group(*names: str) -> tuple[str, ...]:
@@ -59,46 +61,40 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test on NumPy and array-api-strict, with no other array library to be had."""
+    """Test on NumPy and array-api-strict, with no other array library to be had; then without the fast paths."""
     session.install(*group("test"), "-e", ".")
     others = "('cupy', 'jax', 'torch')"
     session.run(
         "python", "-c", f"from importlib.util import find_spec; assert not [m for m in {others} if find_spec(m)]"
     )
     pytest(session, "--backends", "numpy,strict")
+    pytest(session, *PORTABLE, "--backends", "numpy", ARRAYLOSS_PORTABLE="1")
 
 
 @nox.session
 def torch(session: nox.Session) -> None:
-    """Test on torch."""
+    """Test on torch, then without the fast paths."""
     session.install(TORCH, *group("test"), "-e", ".")
     pytest(session, "--backends", "torch")
+    pytest(session, *PORTABLE, "--backends", "torch", ARRAYLOSS_PORTABLE="1")
 
 
 @nox.session
 def jax(session: nox.Session) -> None:
-    """Test on JAX."""
+    """Test on JAX, then what sorts without the fast paths."""
     session.install(*EXTRAS["jax"], *group("test"), "-e", ".")
     pytest(session, "--backends", "jax")
-
-
-@nox.session
-def portable(session: nox.Session) -> None:
-    """Test NumPy, torch and the Lovasz losses of JAX with the fast paths switched off."""
-    session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
-    files = ("tests/test_golden.py", "tests/test_contract.py", "tests/test_transforms.py")
-    pytest(session, *files, "--backends", "numpy,torch", ARRAYLOSS_PORTABLE="1")
-    # XLA's own sort is also what `minimums` tests, with a JAX that cannot call NumPy.
-    pytest(session, *files[::2], "--backends", "jax", "-k", "Lovasz and not Mixed", ARRAYLOSS_PORTABLE="1")
+    # XLA's own sort is also what `minimums` tests, with a JAX that cannot call NumPy back.
+    pytest(session, *PORTABLE[::2], "--backends", "jax", "-k", "Lovasz and not Mixed", ARRAYLOSS_PORTABLE="1")
 
 
 @nox.session
 def minimums(session: nox.Session) -> None:
     """Test values, gradients and refusals on the lowest NumPy, array-api-compat and JAX that pyproject.toml admits."""
     lowest = [bound.replace(">=", "==") for bound in PYPROJECT["project"]["dependencies"] + EXTRAS["jax"]]
-    session.install(TORCH, *lowest, *group("test"), "-e", ".")
+    session.install(*lowest, *group("test"), "-e", ".")
     files = ("tests/test_golden.py", "tests/test_contract.py")
-    pytest(session, *files, "--backends", "numpy,torch,jax", "-k", "golden or value_and_gradient or wrong_labels")
+    pytest(session, *files, "--backends", "numpy,jax", "-k", "golden or value_and_gradient or wrong_labels")
 
 
 @nox.session
