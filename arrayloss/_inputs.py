@@ -241,8 +241,13 @@ def open_entries(function: str, prediction: Array, target: Array, ignore_index: 
     return Inputs(function, library, x, None, library.xp.astype(target, x.dtype), valid, None, 1, True)
 
 
-def entries_not(library: Library, target: Array, ignore_index: int | None) -> Array | None:
-    """Return the mask of entries that differ from `ignore_index`, or None where none can be equal to it."""
+def entries_not(
+    library: Library, target: Array, ignore_index: int | None, found: tuple[float, float] | None = None
+) -> Array | None:
+    """Return the mask of entries that differ from `ignore_index`, or None where none can be equal to it.
+
+    `found` is the range of the target, where that was read already.
+    """
     if ignore_index is None:
         return None
     kind = dtype_name(target)
@@ -251,7 +256,7 @@ def entries_not(library: Library, target: Array, ignore_index: int | None) -> Ar
         return None
     if kind in LABELS:
         target = library.xp.astype(target, library.kernels.label_dtype(library.xp, kind))
-    found = library.kernels.host_range(target)
+    found = found or library.kernels.host_range(target)
     if found is not None and not found[0] <= ignore_index <= found[1] and found[0] == found[0]:
         return None
     return target != ignore_index
@@ -341,9 +346,19 @@ def _refuse_labels(function: str, labels: Array, found: tuple[float, float], cla
     )
 
 
-def check_probabilities(function: str, library: Library, target: Array, valid: Array | None = None) -> Array | None:
-    """Refuse a target outside [0, 1] where that can be read, else return the poison (see `Inputs`)."""
-    found = library.kernels.host_range(where_or(library, valid, target, 0.0))
+def check_probabilities(
+    function: str,
+    library: Library,
+    target: Array,
+    valid: Array | None = None,
+    found: tuple[float, float] | None = None,
+) -> Array | None:
+    """Refuse a target outside [0, 1] where that can be read, else return the poison (see `Inputs`).
+
+    `found` is the range of the target, where that was read already.
+    """
+    if found is None or valid is not None:
+        found = library.kernels.host_range(where_or(library, valid, target, 0.0))
     if found is None:
         if math.prod(target.shape) == 0:
             return None

@@ -180,9 +180,10 @@ def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
     if shape == whole or (one_class and shape == positions):
         if kind not in FLOATS | LABELS:
             raise TypeError(f"{function}: target has dtype {kind}, expected a real floating dtype, integers or bool")
-        valid = _inputs.entries_not(library, target, ignore_index)
-        given = xp.astype(target, x.dtype)
-        poison = _inputs.check_probabilities(function, library, given, valid)
+        given = xp.astype(target, x.dtype, copy=False)
+        found = library.kernels.host_range(target) if kind in FLOATS else None
+        valid = _inputs.entries_not(library, target, ignore_index, found)
+        poison = _inputs.check_probabilities(function, library, given, valid, found)
         y = _inputs.where_or(library, valid, given, 0.0)
         y, valid = (None if a is None else _to_entries(xp, a, x, axis, whole) for a in (y, valid))
         return Inputs(function, library, x, None, y, valid, poison, axis, batched)
