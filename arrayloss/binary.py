@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from arrayloss import _inputs, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
-from arrayloss._namespace import FLOATS, LABELS, common_library, device_of, dtype_name
+from arrayloss._namespace import FLOATS, LABELS, Library, common_library, device_of, dtype_name
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -104,7 +104,6 @@ def bce_loss(
         axis=axis,
     )
     inputs = _open(logits, target, options)
-    entries = math.prod(inputs.logits.shape)
     weighted = options["weight"] is not None or options["pos_weight"] is not None
     if weighted or options["reduction"] == "none":
         losses = _entry_losses(inputs, options, logits)
@@ -113,8 +112,8 @@ def bce_loss(
     else:
         losses = inputs.kernels.binary_total(inputs.xp, inputs.logits, inputs.target, inputs.valid)
     # Labels are valid or not with all their classes.
-    each = 1 if inputs.labels is None else inputs.classes
-    divisor = float(entries) if inputs.valid is None else _reduce.weight_of(inputs, None, inputs.valid, (), each)
+    counted, each = (inputs.logits, 1) if inputs.labels is None else (inputs.labels, inputs.classes)
+    divisor = _reduce.weight_of(inputs, None, inputs.valid, counted.shape, each)
     return _reduce.positions(inputs, losses, divisor, options["reduction"])
 
 
@@ -160,23 +159,7 @@ def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
     positions = (*whole[:axis], *whole[axis + 1 :])
     shape, batched = tuple(target.shape), logits.ndim > 1
     if options["edge_label"]:
-        if not one_class or x.ndim != 4:
-            raise ValueError(
-                f"{function}: logits has shape {whole}, expected images of one class, (N, 1, H, W), for edge_label"
-            )
-        if shape not in (positions, whole) or kind not in LABELS:
-            what, error = (
-                (f"dtype {kind}", TypeError) if shape in (positions, whole) else (f"shape {shape}", ValueError)
-            )
-            raise error(
-                f"{function}: target has {what}, expected an integer label map of shape {positions} or {whole} with "
-                f"edge_label=True"
-            )
-        labels = xp.reshape(target, (x.shape[0], *x.shape[2:]))
-        edges, valid = _edges(library, labels, _EDGE_RADIUS, ignore_index)
-        y = xp.expand_dims(xp.astype(edges, x.dtype), axis=1)
-        valid = None if valid is None else xp.expand_dims(valid, axis=1)
-        return Inputs(function, library, x, None, y, valid, None, axis, batched)
+        return _open_edges(function, library, x, whole, target, axis, ignore_index)
     if shape == whole or (one_class and shape == positions):
         if kind not in FLOATS | LABELS:
             raise TypeError(f"{function}: target has dtype {kind}, expected a real floating dtype, integers or bool")
@@ -192,6 +175,35 @@ def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
     )
 
 
+def _open_edges(
+    function: str,
+    library: Library,
+    x: Array,
+    whole: tuple[int, ...],
+    target: Array,
+    axis: int,
+    ignore_index: int | None,
+) -> Inputs:
+    """Return inputs whose target is the edge map of the labels; `whole` is the shape of the caller's logits."""
+    xp, kind = library.xp, dtype_name(target)
+    if x.shape[1] != 1 or x.ndim != 4:
+        raise ValueError(
+            f"{function}: logits has shape {whole}, expected images of one class, (N, 1, H, W), for edge_label"
+        )
+    shape, positions = tuple(target.shape), (*whole[:axis], *whole[axis + 1 :])
+    if shape not in (positions, whole) or kind not in LABELS:
+        what, error = (f"dtype {kind}", TypeError) if shape in (positions, whole) else (f"shape {shape}", ValueError)
+        raise error(
+            f"{function}: target has {what}, expected an integer label map of shape {positions} or {whole} with "
+            f"edge_label=True"
+        )
+    labels = xp.reshape(target, (x.shape[0], *x.shape[2:]))
+    edges, valid = _edges(library, labels, _EDGE_RADIUS, ignore_index)
+    y = xp.expand_dims(xp.astype(edges, x.dtype), axis=1)
+    valid = None if valid is None else xp.expand_dims(valid, axis=1)
+    return Inputs(function, library, x, None, y, valid, None, axis, len(whole) > 1)
+
+
 def _to_entries(xp: Any, a: Array, x: Array, axis: int, whole: tuple[int, ...]) -> Array:
     return _inputs.class_axis_to_1(xp, xp.reshape(a, whole), axis)
 
@@ -202,7 +214,7 @@ def _dynamic(inputs: Inputs, y: Array) -> tuple[Array, Array]:
     count = []
     for label in (1.0, 0.0):
         hit = y == label if inputs.valid is None else (y == label) & inputs.valid
-        count.append(xp.astype(xp.count_nonzero(hit), inputs.logits.dtype))
+        count.append(xp.astype(inputs.kernels.count(xp, hit), inputs.logits.dtype))
     pos, neg = count
     return _reduce.ratio(inputs, 2.0 * neg, pos + neg), _reduce.ratio(inputs, 2.0 * pos, pos + neg)
 

@@ -299,7 +299,7 @@ def softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) ->
 def lovasz_softmax_rule(
     xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
 ) -> Rule:
-    positive = _positive(xp, p, labels, valid)
+    positive = _valid_one_hot(xp, labels, valid, p.shape[1])
     errors = xp.where(positive, 1.0 - p, p)
     losses, w = _extension(xp, errors, positive, valid, per_image, weights or lovasz_weights)
     slopes = xp.where(positive, -w, w)
@@ -320,7 +320,7 @@ def lovasz_softmax(
 def lovasz_hinge_rule(
     xp: Namespace, z: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
 ) -> Rule:
-    positive = _positive(xp, z, labels - 1, valid)
+    positive = _valid_one_hot(xp, labels - 1, valid, z.shape[1])
     errors = 1.0 - where_valid(xp, valid, z) * (xp.astype(positive, z.dtype) * 2.0 - 1.0)
     errors = where_valid(xp, valid, where_or(xp, ~(errors <= 0.0), errors, 0.0))
     losses, w = _extension(xp, errors, positive, valid, per_image, weights or lovasz_weights)
@@ -335,8 +335,8 @@ def lovasz_hinge(
     return lovasz_hinge_rule(xp, z, labels, valid, per_image, weights)[0]
 
 
-def _positive(xp: Namespace, scores: Array, labels: Array, valid: Array | None) -> Array:
-    hit = one_hot(xp, labels, scores.shape[1])
+def _valid_one_hot(xp: Namespace, labels: Array, valid: Array | None, classes: int) -> Array:
+    hit = one_hot(xp, labels, classes)
     return hit if valid is None else hit & xp.expand_dims(valid, axis=1)
 
 
@@ -383,10 +383,7 @@ def any_of(xp: Namespace, mask: Array) -> Array:
 
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
     """Return how many valid positions of each image have each label, shape `(N, C)`."""
-    hit = one_hot(xp, labels, classes)
-    if valid is not None:
-        hit = hit & xp.expand_dims(valid, axis=1)
-    return sum_positions(xp, xp.astype(hit, dtype))
+    return sum_positions(xp, xp.astype(_valid_one_hot(xp, labels, valid, classes), dtype))
 
 
 def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:

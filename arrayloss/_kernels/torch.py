@@ -80,9 +80,12 @@ class _Ruled(torch.autograd.Function):
 
 def _by_rule(native: Any, rule: Any, x: Array, *constants: Any) -> Array:
     """Return the kernel `native` of `x`, computed by a rule where that is possible and worth its overhead."""
-    if x.numel() < _SMALL or generic.PORTABLE or not _eager(x):
-        return native(array_api_compat.torch, x, *constants)
-    if any(isinstance(a, torch.Tensor) and a.requires_grad for a in constants):
+    if (
+        x.numel() < _SMALL
+        or generic.PORTABLE
+        or not _eager(x)
+        or any(isinstance(a, torch.Tensor) and a.requires_grad for a in constants)
+    ):
         return native(array_api_compat.torch, x, *constants)
     if not (x.requires_grad and torch.is_grad_enabled()):
         return rule(x, *constants)[0]
