@@ -146,7 +146,7 @@ class Case:
 def reference_of(loss: al.Loss) -> Callable[..., Any]:
     """Return the reference of a loss object, its options bound."""
     options = dict(vars(loss))
-    function = reference.LOSSES[type(loss).__name__]
+    function = reference.LOSSES[type(loss).function.__name__]
     if isinstance(loss, al.MixedLoss):
         options = {"losses": [reference_of(inner) for inner in loss.losses], "coef": loss.coef}
     return lambda logits, target, **arrays: function(logits, target, **options, **arrays)

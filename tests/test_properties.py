@@ -370,11 +370,11 @@ def test_on_jax(loss: type[al.Loss], backend: Backend, data: Any) -> None:
 )
 @example(seed=0, size=(1, 1, 1), radius=9, ignore=None)
 def test_label_edges(seed: int, size: tuple[int, int, int], radius: int, ignore: int | None, backend: Backend) -> None:
-    import reference
+    from reference import binary
 
     target = np.random.default_rng(seed).choice(np.asarray([0, 1, 255], dtype=np.uint8), size=size)
     found = al.label_edges(backend.array(target), radius=radius, ignore_index=ignore)
-    expected = reference.label_edges(target, radius=radius, ignore_index=ignore)
+    expected = binary.label_edges(target, radius=radius, ignore_index=ignore)
     np.testing.assert_array_equal(backend.numpy(found), expected)
 
 
