@@ -95,6 +95,17 @@ class Inputs:
         """Return the inputs with only the positions of `mask` valid, of those that are."""
         return replace(self, valid=mask if self.valid is None else self.valid & mask)
 
+    def as_entries(self) -> Inputs:
+        """Return the inputs with labels in their one-hot form, and the mask that of entries."""
+        if self.labels is None:
+            return self
+        xp, k = self.xp, self.kernels
+        y = xp.astype(k.one_hot(xp, self.labels, self.classes), self.logits.dtype)
+        valid = self.valid
+        if valid is not None:
+            valid = xp.broadcast_to(xp.expand_dims(valid, axis=1), self.logits.shape)
+        return replace(self, labels=None, target=y, valid=valid)
+
     def weigh(self, losses: Array, class_weight: Array | None) -> tuple[Array, Array | None]:
         """Return losses of labels times the weights of their classes, and those weights, or None without any."""
         if class_weight is None:
@@ -104,8 +115,7 @@ class Inputs:
 
     def absolute(self, x: Array) -> Array:
         """Return |x| with gradient 0 at 0, where that of the libraries' own `abs` differs between them."""
-        sign = self.xp.astype(x > 0.0, self.logits.dtype) - self.xp.astype(x < 0.0, self.logits.dtype)
-        return x * sign
+        return x * self.kernels.sign(self.xp, x)
 
     def scale(self, losses: Array, weights: Array) -> Array:
         """Return losses times weights, where a weight of 0 takes out even an infinite loss."""
@@ -218,13 +228,39 @@ def open_classes(
     form = _target_form(function, logits, target, axis, probabilities)
     labels = soft = valid = bad = None
     if form == "probabilities":
-        soft = class_axis_to_1(library.xp, library.xp.astype(target, scores.dtype), axis)
+        soft = class_axis_to_1(library.xp, library.xp.astype(target, scores.dtype, copy=False), axis)
         bad = check_probabilities(function, library, soft)
     else:
         shape = (scores.shape[0], *scores.shape[2:])
         flat = target if target.shape == shape else library.xp.reshape(target, shape)
         labels, valid, bad = open_labels(function, library, flat, label_classes or scores.shape[1], ignore_index)
     return Inputs(function, library, scores, labels, soft, valid, bad, axis, logits.ndim > 1)
+
+
+def open_binary(function: str, logits: Array, target: Array, *, axis: int, ignore_index: int | None) -> Inputs:
+    """Check the inputs of a loss that asks of every class on its own, and return them clean.
+
+    The target has an entry in [0, 1] for each logit, and `valid` is a mask of entries; or it holds labels of several
+    classes, and `valid` is a mask of positions.
+    """
+    library, x = open_logits(function, {"logits": logits, "target": target})
+    rank, whole, kind = logits.ndim, tuple(logits.shape), dtype_name(target)
+    axis = class_axis(function, logits, axis)
+    x = class_axis_to_1(library.xp, x, axis)
+    positions = (*whole[:axis], *whole[axis + 1 :])
+    if tuple(target.shape) != whole and not (x.shape[1] == 1 and tuple(target.shape) == positions):
+        return open_classes(function, logits, target, axis=axis, ignore_index=ignore_index, probabilities=True)
+    if kind not in FLOATS | LABELS:
+        raise TypeError(f"{function}: target has dtype {kind}, expected a real floating dtype, integers or bool")
+    given = library.xp.astype(target, x.dtype, copy=False)
+    found = library.kernels.host_range(target) if kind in FLOATS else None
+    valid = entries_not(library, target, ignore_index, found)
+    poison = check_probabilities(function, library, given, valid, found)
+    y = where_or(library, valid, given, 0.0)
+    y, valid = (
+        None if a is None else class_axis_to_1(library.xp, library.xp.reshape(a, whole), axis) for a in (y, valid)
+    )
+    return Inputs(function, library, x, None, y, valid, poison, axis, rank > 1)
 
 
 def open_entries(function: str, prediction: Array, target: Array, ignore_index: int | None) -> Inputs:
@@ -238,7 +274,7 @@ def open_entries(function: str, prediction: Array, target: Array, ignore_index: 
     if dtype_name(target) not in FLOATS | LABELS:
         raise TypeError(f"{function}: target has dtype {dtype_name(target)}, expected a real floating or integer dtype")
     valid = entries_not(library, target, ignore_index)
-    return Inputs(function, library, x, None, library.xp.astype(target, x.dtype), valid, None, 1, True)
+    return Inputs(function, library, x, None, library.xp.astype(target, x.dtype, copy=False), valid, None, 1, True)
 
 
 def entries_not(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from arrayloss._inputs import Inputs
+from arrayloss._inputs import Inputs, class_axis_back
+from arrayloss._kernels.generic import Formula
 
 Array = Any
 
@@ -54,6 +55,22 @@ def positions(inputs: Inputs, losses: Array, weight: Array | float, reduction: s
     if isinstance(weight, float):
         weight = inputs.kernels.scalar_like(xp, inputs.logits, weight)
     return finish(inputs, total), finish(inputs, weight)
+
+
+def number_of_entries(inputs: Inputs) -> Array | float:
+    """Return how many entries are valid: labels are valid or not with all their classes."""
+    counted, each = (inputs.logits, 1) if inputs.labels is None else (inputs.labels, inputs.classes)
+    return weight_of(inputs, None, inputs.valid, counted.shape, each)
+
+
+def entries(inputs: Inputs, reduction: str, formula: Formula, *options: float) -> Any:
+    """Reduce the losses that a formula gives the entries, whose mean divides by the number of valid ones."""
+    given = inputs.as_entries()
+    kernel = inputs.kernels.entry_losses if reduction == "none" else inputs.kernels.entry_total
+    losses = kernel(inputs.xp, given.logits, given.target, given.valid, formula, *options)
+    if reduction == "none":
+        losses = class_axis_back(inputs.xp, losses, inputs.axis if inputs.batched else 1)
+    return positions(inputs, losses, number_of_entries(inputs), reduction)
 
 
 def images(inputs: Inputs, losses: Array, weights: Array, reduction: str) -> Array:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, replace
+from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
-from arrayloss._namespace import FLOATS, LABELS, Library, common_library, device_of, dtype_name
+from arrayloss._namespace import LABELS, Library, common_library, device_of, dtype_name
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -111,24 +111,18 @@ def bce_loss(
         losses = inputs.kernels.binary_label_total(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
     else:
         losses = inputs.kernels.binary_total(inputs.xp, inputs.logits, inputs.target, inputs.valid)
-    # Labels are valid or not with all their classes.
-    counted, each = (inputs.logits, 1) if inputs.labels is None else (inputs.labels, inputs.classes)
-    divisor = _reduce.weight_of(inputs, None, inputs.valid, counted.shape, each)
-    return _reduce.positions(inputs, losses, divisor, options["reduction"])
+    return _reduce.positions(inputs, losses, _reduce.number_of_entries(inputs), options["reduction"])
 
 
 def _entry_losses(inputs: Inputs, options: dict[str, Any], logits: Array) -> Array:
     """Return the weighted losses of all entries, with the class axis where the caller's logits have it."""
     xp, k = inputs.xp, inputs.kernels
-    valid, y = inputs.valid, inputs.target
-    if inputs.labels is not None:
-        valid = None if valid is None else xp.expand_dims(valid, axis=1)
-        y = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
-    x = k.where_or(xp, valid, inputs.logits, 0.0)
-    positive, negative = _sides(replace(inputs, valid=valid), y, options, logits)
+    inputs = inputs.as_entries()
+    x = k.where_or(xp, inputs.valid, inputs.logits, 0.0)
+    positive, negative = _sides(inputs, inputs.target, options, logits)
     # Where an infinite logit would give 0 * inf, the term of weight 0 is taken out first.
     losses = inputs.scale(k.softplus(xp, -x), positive) + inputs.scale(k.softplus(xp, x), negative)
-    return _inputs.class_axis_back(xp, k.where_or(xp, valid, losses, 0.0), inputs.axis if inputs.batched else 1)
+    return _inputs.class_axis_back(xp, k.where_or(xp, inputs.valid, losses, 0.0), inputs.axis if inputs.batched else 1)
 
 
 def _sides(inputs: Inputs, y: Array, options: dict[str, Any], logits: Array) -> tuple[Array, Array]:
@@ -149,30 +143,14 @@ def _sides(inputs: Inputs, y: Array, options: dict[str, Any], logits: Array) -> 
 
 def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
     """Return inputs whose `valid` is per entry, like the target, or per position where they have labels."""
-    function, ignore_index = "bce_loss", options["ignore_index"]
-    library, x = _inputs.open_logits(function, {"logits": logits, "target": target})
-    axis = _inputs.class_axis(function, logits, options["axis"])
-    xp = library.xp
-    x = _inputs.class_axis_to_1(xp, x, axis)
-    one_class, kind = x.shape[1] == 1, dtype_name(target)
-    whole = tuple(logits.shape)
-    positions = (*whole[:axis], *whole[axis + 1 :])
-    shape, batched = tuple(target.shape), logits.ndim > 1
-    if options["edge_label"]:
-        return _open_edges(function, library, x, whole, target, axis, ignore_index)
-    if shape == whole or (one_class and shape == positions):
-        if kind not in FLOATS | LABELS:
-            raise TypeError(f"{function}: target has dtype {kind}, expected a real floating dtype, integers or bool")
-        given = xp.astype(target, x.dtype, copy=False)
-        found = library.kernels.host_range(target) if kind in FLOATS else None
-        valid = _inputs.entries_not(library, target, ignore_index, found)
-        poison = _inputs.check_probabilities(function, library, given, valid, found)
-        y = _inputs.where_or(library, valid, given, 0.0)
-        y, valid = (None if a is None else _to_entries(xp, a, x, axis, whole) for a in (y, valid))
-        return Inputs(function, library, x, None, y, valid, poison, axis, batched)
-    return _inputs.open_classes(
-        function, logits, target, axis=options["axis"], ignore_index=ignore_index, probabilities=True
-    )
+    if not options["edge_label"]:
+        return _inputs.open_binary(
+            "bce_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
+        )
+    library, x = _inputs.open_logits("bce_loss", {"logits": logits, "target": target})
+    axis = _inputs.class_axis("bce_loss", logits, options["axis"])
+    x = _inputs.class_axis_to_1(library.xp, x, axis)
+    return _open_edges("bce_loss", library, x, tuple(logits.shape), target, axis, options["ignore_index"])
 
 
 def _open_edges(
@@ -202,10 +180,6 @@ def _open_edges(
     y = xp.expand_dims(xp.astype(edges, x.dtype), axis=1)
     valid = None if valid is None else xp.expand_dims(valid, axis=1)
     return Inputs(function, library, x, None, y, valid, None, axis, len(whole) > 1)
-
-
-def _to_entries(xp: Any, a: Array, x: Array, axis: int, whole: tuple[int, ...]) -> Array:
-    return _inputs.class_axis_to_1(xp, xp.reshape(a, whole), axis)
 
 
 def _dynamic(inputs: Inputs, y: Array) -> tuple[Array, Array]:

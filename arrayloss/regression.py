@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
-from arrayloss._inputs import Inputs
+from arrayloss._kernels.generic import Formula, sign
 from arrayloss._loss import Loss
 from arrayloss._options import check
 
 A = TypeVar("A")
 Array = Any
+
+
+_ABSOLUTE = Formula(lambda xp, x, t: (x - t) * sign(xp, x - t), lambda xp, x, t: sign(xp, x - t))
+_SQUARED = Formula(lambda xp, x, t: (x - t) * (x - t), lambda xp, x, t: 2.0 * (x - t))
 
 
 def l1_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> A:
@@ -61,8 +65,7 @@ def l1_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: in
     >>> print(float(al.l1_loss(np.array([1.0, 4.0, 7.0]), np.array([2.0, 2.0, 255.0]))))
     1.5
     """
-    inputs, difference = _difference("l1_loss", logits, target, reduction, ignore_index)
-    return _reduce.positions(inputs, inputs.absolute(difference), _weight(inputs), reduction)
+    return _entrywise("l1_loss", logits, target, reduction, ignore_index, _ABSOLUTE)
 
 
 def mse_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> A:
@@ -112,23 +115,22 @@ def mse_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: i
     >>> print(float(al.mse_loss(np.array([1.0, 4.0, 7.0]), np.array([2.0, 2.0, 255.0]))))
     2.5
     """
-    inputs, difference = _difference("mse_loss", logits, target, reduction, ignore_index)
-    return _reduce.positions(inputs, difference * difference, _weight(inputs), reduction)
+    return _entrywise("mse_loss", logits, target, reduction, ignore_index, _SQUARED)
 
 
-def _difference(
-    function: str, logits: Array, target: Array, reduction: str, ignore_index: int | None
-) -> tuple[Inputs, Array]:
-    """Return the checked inputs and prediction - target, 0 where ignored."""
-    options = check(function, reduction=reduction, ignore_index=ignore_index)
+def _entrywise(
+    function: str,
+    logits: Any,
+    target: Any,
+    reduction: str,
+    ignore_index: int | None,
+    formula: Formula,
+    **numbers: float,
+) -> Any:
+    """Return the reduced losses of a formula, whose numbers are options of the function."""
+    options = check(function, reduction=reduction, ignore_index=ignore_index, **numbers)
     inputs = _inputs.open_entries(function, logits, target, options["ignore_index"])
-    xp, where_or = inputs.xp, inputs.kernels.where_or
-    prediction = where_or(xp, inputs.valid, inputs.logits, 0.0)
-    return inputs, prediction - where_or(xp, inputs.valid, inputs.target, 0.0)
-
-
-def _weight(inputs: Inputs) -> Array | float:
-    return _reduce.weight_of(inputs, None, inputs.valid, inputs.logits.shape)
+    return _reduce.entries(inputs, options["reduction"], formula, *(options[name] for name in numbers))
 
 
 class L1Loss(Loss, function=l1_loss):

@@ -141,12 +141,15 @@ def test_label_edges(interface: Any, stand_in: Any, dtype: str) -> None:
     np.testing.assert_array_equal(edges.held, al.label_edges(labels))
 
 
+SQUARED = generic.Formula(lambda xp, x, t: (x - t) * (x - t), lambda xp, x, t: 2.0 * (x - t))
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
     "binary_label_total": lambda xp, z, y, m: (xp, z, y, m),
     "binary_total": lambda xp, z, y, m: (xp, z, xp.astype(z > 0.0, z.dtype), z < 2.0),
     "constant": lambda xp, z, y, m: (z,),
+    "entry_losses": lambda xp, z, y, m: (xp, z, -z, z < 2.0, SQUARED),
+    "entry_total": lambda xp, z, y, m: (xp, z, -z, z < 2.0, SQUARED),
     "host_range": lambda xp, z, y, m: (z,),
     "kth_largest": lambda xp, z, y, m: (xp, _rows(xp, z), 5),
     "kth_largest_below": lambda xp, z, y, m: (xp, xp.reshape(z, (1, -1)), 5, 1.0),
@@ -169,6 +172,7 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
         generic._running_max,
     ),
     "scalar_like": lambda xp, z, y, m: (xp, z, (1.0, 2.0)),
+    "sign": lambda xp, z, y, m: (xp, z),
     "softmax": lambda xp, z, y, m: (xp, z, m),
     "softmax_sums": lambda xp, z, y, m: (xp, z, y, m),
     "softplus": lambda xp, z, y, m: (xp, z),
@@ -196,9 +200,13 @@ def test_what_the_noise_is_drawn_with(interface: Any) -> None:
 
 def test_every_kernel_has_a_call() -> None:
     names = {name for name, f in vars(generic).items() if getattr(f, "__module__", None) == generic.__name__}
-    assert {n.removesuffix("_rule") for n in names if n[0] != "_"} - {"library", "extended", "gumbel", "whole"} == set(
-        KERNELS
-    )
+    assert {n.removesuffix("_rule") for n in names if n[0] != "_"} - {
+        "Formula",
+        "extended",
+        "gumbel",
+        "library",
+        "whole",
+    } == set(KERNELS)
 
 
 @pytest.mark.cupy

@@ -29,6 +29,7 @@ LOSSES = {
     "cross entropy, weighted": al.CrossEntropyLoss(weight=(1.0, 0.5, 2.0), label_smoothing=0.1),
     "BCE of labels": al.BCELoss(),
     "BCE of entries": al.BCELoss(),
+    "squared errors of entries": al.MSELoss(),
     "Dice": al.DiceLoss(smooth=1.0),
     "Lovasz-softmax": al.LovaszSoftmaxLoss(),
     "Lovasz-softmax, all classes of each image": al.LovaszSoftmaxLoss(classes="all", per_image=True),
@@ -50,7 +51,7 @@ def scene(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[
     ignored = rng.random(labels.shape) < 0.1
     labels[ignored] = 255
     logits.transpose((0, *range(2, logits.ndim), 1))[ignored] = np.nan
-    if name == "BCE of entries":
+    if name.endswith("entries"):
         target = rng.random(logits.shape)
         target[rng.random(target.shape) < 0.3] = 0.0
         target[np.isnan(logits)] = 255.0

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from arrayloss._namespace import Library, device_of, library_name
 
@@ -23,6 +23,19 @@ Array = Any
 Namespace = Any
 Rule = tuple[Array, Callable[[Array], Array]]
 Weights = Callable[..., Array]
+
+
+class Formula(NamedTuple):
+    """A loss entry by entry: functions of (namespace, scores, targets or None, *numbers), all of a module's own.
+
+    Autodiff may go through the losses too, so that neither may make NaN or infinity where the other branch of a
+    selection is taken.
+    """
+
+    losses: Callable[..., Array]
+    #: The derivative of each loss with respect to its score; at a kink the mean of both sides.
+    slopes: Callable[..., Array]
+
 
 #: The weights by which DualTaskLoss smooths: two running means of five, one after the other.
 TRIANGLE = tuple(n / 25.0 for n in (1, 2, 3, 4, 5, 4, 3, 2, 1))
@@ -49,7 +62,7 @@ CONSTANTS = frozenset(
     }
 )
 #: ... or in the portable form, which runs on variables.
-SHIMS = frozenset({"sum_positions", "take_class", "triangle", "where_or", "where_valid"})
+SHIMS = frozenset({"sign", "sum_positions", "take_class", "triangle", "where_or", "where_valid"})
 
 
 def library(x: Array) -> Library:
@@ -128,6 +141,11 @@ def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array
 def where_valid(xp: Namespace, valid: Array | None, x: Array) -> Array:
     """Return `x` of shape `(N, C, *S)` with 0 at the positions that are not valid."""
     return x if valid is None else where_or(xp, xp.expand_dims(valid, axis=1), x, 0.0)
+
+
+def sign(xp: Namespace, x: Array) -> Array:
+    """Return the sign of x, 0 at 0, a constant: the libraries' own differ in their derivatives and transforms."""
+    return xp.astype(x > 0.0, x.dtype) - xp.astype(x < 0.0, x.dtype)
 
 
 def one_hot(xp: Namespace, labels: Array, classes: int) -> Array:
@@ -264,6 +282,38 @@ def binary_total(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Arra
     `valid` is a mask of entries, of the shape of x; y is 0 where not valid.
     """
     return binary_total_rule(xp, x, y, valid)[0]
+
+
+def entry_losses_rule(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Rule:
+    x = where_or(xp, valid, x, 0.0)
+    losses = where_or(xp, valid, formula.losses(xp, x, t, *options), 0.0)
+    return losses, lambda g: where_or(xp, valid, formula.slopes(xp, x, t, *options) * g, 0.0)
+
+
+def entry_losses(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    """Return the losses that a formula gives the entries of x, by the entries of t, both of one shape.
+
+    `valid` is a mask of entries; t is finite where not valid. `options` are numbers that the formula takes.
+    """
+    return entry_losses_rule(xp, x, t, valid, formula, *options)[0]
+
+
+def entry_total_rule(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Rule:
+    losses, vjp = entry_losses_rule(xp, x, t, valid, formula, *options)
+    return xp.sum(losses), vjp
+
+
+def entry_total(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    """Return the sum of `entry_losses`, 0-d."""
+    return entry_total_rule(xp, x, t, valid, formula, *options)[0]
 
 
 def _one_hot_target(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> tuple[Array, Array | None]:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from arrayloss._kernels import generic, numpy_lovasz
-from arrayloss._kernels.generic import Array, Namespace, one_hot, ranked_lovasz_weights, where_valid
+from arrayloss._kernels.generic import Array, Formula, Namespace, one_hot, ranked_lovasz_weights, where_valid
 
 try:
     from jax.experimental import buffer_callback as _callbacks
@@ -346,6 +346,46 @@ _jitted_binary_label_total = jax.jit(_binary_label_total)
 
 def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
     return _jitted_binary_label_total(x, labels, valid)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _entries(x: Array, t: Array | None, valid: Array | None, formula: Formula, options: tuple[float, ...]) -> Array:
+    return where_or(jnp, valid, formula.losses(NAMESPACE, where_or(jnp, valid, x, 0), t, *options), 0)
+
+
+def _entries_jvp(formula: Formula, options: tuple[float, ...], primals: Any, tangents: Any) -> tuple[Array, Array]:
+    x, t, valid = primals
+    x = where_or(jnp, valid, x, 0)
+    change = jnp.zeros_like(x)
+    if not isinstance(tangents[0], SymbolicZero):
+        change += formula.slopes(NAMESPACE, x, t, *options) * tangents[0]
+    if t is not None and not isinstance(tangents[1], SymbolicZero):
+        change += jax.jvp(lambda t: formula.losses(NAMESPACE, x, t, *options), (t,), (tangents[1],))[1]
+    losses = where_or(jnp, valid, formula.losses(NAMESPACE, x, t, *options), 0)
+    return losses, where_or(jnp, valid, change, 0)
+
+
+_entries.defjvp(_entries_jvp, symbolic_zeros=True)
+
+
+@partial(jax.jit, static_argnums=(3, 4, 5))
+def _jitted_entries(
+    x: Array, t: Array | None, valid: Array | None, formula: Formula, options: tuple[float, ...], total: bool
+) -> Array:
+    losses = _entries(x, t, valid, formula, options)
+    return _sum(losses) if total else losses
+
+
+def entry_losses(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    return _jitted_entries(x, t, valid, formula, options, False)
+
+
+def entry_total(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    return _jitted_entries(x, t, valid, formula, options, True)
 
 
 @jax.jit

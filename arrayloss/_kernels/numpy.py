@@ -9,12 +9,14 @@ from typing import Any
 import array_api_compat.numpy
 import numpy as np
 
-from arrayloss._kernels import generic
-from arrayloss._kernels.generic import Array, Namespace, Rule, _numpy_gumbel
+from arrayloss._kernels import blocks, generic
+from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, _numpy_gumbel
 from arrayloss._kernels.numpy_lovasz import hinge_extension, softmax_extension
 
 #: Positions per block: with 19 classes in float32 a block is 300 kB, within the second-level cache.
 _BLOCK = 4096
+#: Entries per block, of losses entry by entry.
+_ENTRIES = 1 << 14
 
 
 def host_range(x: Array) -> tuple[float, float] | None:
@@ -295,6 +297,41 @@ def binary_label_total_rule(xp: Namespace, x: Array, labels: Array, valid: Array
 
 def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
     return _binary_total(x, labels, valid, keep=False)[0]
+
+
+def _entries_rule(*arguments: Any) -> Rule:
+    with _quiet():
+        value, vjp = blocks.entries_rule(array_api_compat.numpy, _ENTRIES, *arguments)
+
+    def quiet_vjp(g: Array) -> Array:
+        with _quiet():
+            return vjp(g)
+
+    return value, quiet_vjp
+
+
+def entry_losses_rule(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Rule:
+    return _entries_rule(x, t, valid, False, formula, *options)
+
+
+def entry_losses(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    return entry_losses_rule(xp, x, t, valid, formula, *options)[0]
+
+
+def entry_total_rule(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Rule:
+    return _entries_rule(x, t, valid, True, formula, *options)
+
+
+def entry_total(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    return entry_total_rule(xp, x, t, valid, formula, *options)[0]
 
 
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:

@@ -14,13 +14,15 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from arrayloss._kernels import generic, numpy_lovasz
-from arrayloss._kernels.generic import Array, Namespace, Rule, ranked_lovasz_weights
+from arrayloss._kernels import blocks, generic, numpy_lovasz
+from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, ranked_lovasz_weights
 
 #: Where softplus(x) is x in float64 too; torch's own bound serves float32 alone.
 _LINEAR = 40.0
 #: Entries below which autograd's own operations are faster than a rule.
 _SMALL = 1 << 13
+#: Entries per block, of losses entry by entry.
+_ENTRIES = 1 << 15
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
 
@@ -224,6 +226,31 @@ def _binary_label_total_rule(x: Array, labels: Array, valid: Array | None) -> Ru
 
 def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
     return _by_rule(generic.binary_label_total, _binary_label_total_rule, x, labels, valid)
+
+
+def _entries_rule(x: Array, t: Array | None, valid: Array | None, *arguments: Any) -> Rule:
+    return blocks.entries_rule(
+        array_api_compat.torch, _ENTRIES, x.detach(), None if t is None else t.detach(), valid, *arguments
+    )
+
+
+def _entries(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, total: bool, formula: Formula, *options: float
+) -> Array:
+    losses = generic.entry_losses(xp, x, t, valid, formula, *options)
+    return losses.sum() if total else losses
+
+
+def entry_losses(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    return _by_rule(_entries, _entries_rule, x, t, valid, False, formula, *options)
+
+
+def entry_total(
+    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    return _by_rule(_entries, _entries_rule, x, t, valid, True, formula, *options)
 
 
 def _softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
