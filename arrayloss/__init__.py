@@ -21,6 +21,14 @@ from arrayloss.cross_entropy import (
     CrossEntropyLoss,
     cross_entropy_loss,
 )
+from arrayloss.dice import (
+    DiceLoss,
+    GeneralizedDiceLoss,
+    LogCoshDiceLoss,
+    dice_loss,
+    generalized_dice_loss,
+    log_cosh_dice_loss,
+)
 from arrayloss.hard_mining import (
     BootstrappedCrossEntropyLoss,
     EdgeAttentionLoss,
@@ -41,15 +49,17 @@ from arrayloss.mixed import (
     MixedLoss,
     mixed_loss,
 )
-from arrayloss.region import (
-    DiceLoss,
-    dice_loss,
-)
 from arrayloss.regression import (
     L1Loss,
     MSELoss,
     l1_loss,
     mse_loss,
+)
+from arrayloss.tversky import (
+    JaccardLoss,
+    TverskyLoss,
+    jaccard_loss,
+    tversky_loss,
 )
 
 __version__ = "0.1.0"
@@ -61,7 +71,10 @@ __all__ = [
     "DiceLoss",
     "DualTaskLoss",
     "EdgeAttentionLoss",
+    "GeneralizedDiceLoss",
+    "JaccardLoss",
     "L1Loss",
+    "LogCoshDiceLoss",
     "Loss",
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",
@@ -70,14 +83,18 @@ __all__ = [
     "OhemCrossEntropyLoss",
     "OhemEdgeAttentionLoss",
     "RelaxBoundaryLoss",
+    "TverskyLoss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
     "cross_entropy_loss",
     "dice_loss",
     "dual_task_loss",
     "edge_attention_loss",
+    "generalized_dice_loss",
+    "jaccard_loss",
     "l1_loss",
     "label_edges",
+    "log_cosh_dice_loss",
     "lovasz_hinge_loss",
     "lovasz_softmax_loss",
     "mixed_loss",
@@ -85,5 +102,6 @@ __all__ = [
     "ohem_cross_entropy_loss",
     "ohem_edge_attention_loss",
     "relax_boundary_loss",
+    "tversky_loss",
     "value_and_grad",
 ]

@@ -106,6 +106,15 @@ class Inputs:
             valid = xp.broadcast_to(xp.expand_dims(valid, axis=1), self.logits.shape)
         return replace(self, labels=None, target=y, valid=valid)
 
+    def activated(self, activation: str | None) -> Array:
+        """Return the probabilities that an activation makes of the logits, 0 where ignored; None takes them as such."""
+        xp, k = self.xp, self.kernels
+        if activation == "softmax":
+            return k.softmax(xp, self.logits, self.valid)
+        valid = self.as_entries().valid
+        x = k.where_or(xp, valid, self.logits, 0.0)
+        return x if activation is None else k.where_or(xp, valid, k.sigmoid(xp, x), 0.0)
+
     def weigh(self, losses: Array, class_weight: Array | None) -> tuple[Array, Array | None]:
         """Return losses of labels times the weights of their classes, and those weights, or None without any."""
         if class_weight is None:
@@ -263,6 +272,25 @@ def open_binary(function: str, logits: Array, target: Array, *, axis: int, ignor
     return Inputs(function, library, x, None, y, valid, poison, axis, rank > 1)
 
 
+def open_probabilities(
+    function: str, logits: Array, target: Array, *, activation: str | None, axis: int, ignore_index: int | None
+) -> Inputs:
+    """Check the inputs of a loss of probabilities, which `Inputs.activated` makes of the logits, and return them clean.
+
+    Under softmax they are those of a loss over classes, else those of `open_binary`.
+    """
+    if activation == "softmax":
+        return open_classes(function, logits, target, axis=axis, ignore_index=ignore_index, probabilities=True)
+    inputs = open_binary(function, logits, target, axis=axis, ignore_index=ignore_index)
+    if activation is not None:
+        return inputs
+    valid = inputs.as_entries().valid
+    bad = check_probabilities(function, inputs.library, inputs.logits, valid, names="logits with activation=None")
+    if bad is None:
+        return inputs
+    return replace(inputs, poison=bad if inputs.poison is None else inputs.poison * bad)
+
+
 def open_entries(function: str, prediction: Array, target: Array, ignore_index: int | None) -> Inputs:
     """Check the inputs of a loss that compares entry by entry, without classes, and return them clean."""
     library, x = open_logits(function, {"logits": prediction, "target": target})
@@ -388,10 +416,11 @@ def check_probabilities(
     target: Array,
     valid: Array | None = None,
     found: tuple[float, float] | None = None,
+    names: str = "target",
 ) -> Array | None:
     """Refuse a target outside [0, 1] where that can be read, else return the poison (see `Inputs`).
 
-    `found` is the range of the target, where that was read already.
+    `found` is the range of the target, where that was read already; `names` is what the caller calls it.
     """
     if found is None or valid is not None:
         found = library.kernels.host_range(where_or(library, valid, target, 0.0))
@@ -402,6 +431,6 @@ def check_probabilities(
         return poison(library, wrong if valid is None else wrong & valid)
     if not (found[0] >= 0.0 and found[1] <= 1.001):
         raise ValueError(
-            f"{function}: target holds values from {found[0]:g} to {found[1]:g}, expected probabilities in [0, 1]"
+            f"{function}: {names} holds values from {found[0]:g} to {found[1]:g}, expected probabilities in [0, 1]"
         )
     return None

@@ -146,7 +146,9 @@ def _coefficients(function: str, option: str, value: Any) -> tuple[float, ...]:
 
 
 _CHECKS: dict[str, Check] = {
+    "activation": _optional(_choice("softmax", "sigmoid")),
     "axis": _integer(),
+    "batch": _flag,
     "border": _integer(0),
     "calculate_weights": _flag,
     "classes": _classes,
@@ -154,6 +156,7 @@ _CHECKS: dict[str, Check] = {
     "edge_label": _flag,
     "edge_threshold": _number(),
     "ignore_index": _optional(_integer()),
+    "include_background": _flag,
     "label_smoothing": _number(0, 1),
     "loss_th": _number(),
     "losses": _losses,
@@ -164,11 +167,13 @@ _CHECKS: dict[str, Check] = {
     "radius": _number(0),
     "reduction": _choice(*REDUCTIONS, "parts"),
     "smooth": _number(0),
+    "squared": _flag,
     "tau": _number(0, open_low=True),
     "thresh": _number(0, 1),
     "top_k_percent_pixels": _number(0, 1),
     "upper_bound": _number(0),
     "weight": _optional(_weights),
+    "weight_type": _choice("square", "simple", "uniform"),
 }
 #: Where a loss reads an option in its own way. Only pixel losses have the two parts of a mean to give.
 _SPECIAL: dict[tuple[str, str], Check] = {
@@ -176,8 +181,15 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("bootstrapped_cross_entropy_loss", "reduction"): _choice(*REDUCTIONS),
     ("dice_loss", "reduction"): _choice(*REDUCTIONS),
     ("dual_task_loss", "reduction"): _choice(*REDUCTIONS),
+    ("generalized_dice_loss", "reduction"): _choice(*REDUCTIONS),
+    ("jaccard_loss", "reduction"): _choice(*REDUCTIONS),
+    ("log_cosh_dice_loss", "reduction"): _choice(*REDUCTIONS),
+    ("tversky_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_hinge_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_softmax_loss", "reduction"): _choice(*REDUCTIONS),
+    ("tversky_loss", "alpha"): _number(0),
+    ("tversky_loss", "beta"): _number(0),
+    ("tversky_loss", "gamma"): _number(0, open_low=True),
     ("mixed_loss", "reduction"): _optional(_choice(*REDUCTIONS)),
 }
 

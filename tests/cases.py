@@ -68,6 +68,12 @@ def multilabel(rng: Generator) -> Sample:
     return Sample(logits, target, ignored=target == 255)
 
 
+def probabilities(rng: Generator) -> Sample:
+    """Probabilities of independent classes, against the same target as `multilabel`."""
+    sample = multilabel(rng)
+    return replace(sample, logits=1.0 / (1.0 + np.exp(-sample.logits)))
+
+
 def label_map(rng: Generator) -> Sample:
     """One score against the edges of a label map of squares."""
     target = np.kron(rng.integers(0, 3, size=(2, 2, 2)), np.ones((1, 8, 8), dtype=np.int64))
@@ -174,6 +180,20 @@ CASES = [
     Case(al.DiceLoss(), labels),
     Case(al.DiceLoss(smooth=1.0, weight=W4), labels),
     Case(al.DiceLoss(smooth=0.5), soft),
+    Case(al.DiceLoss(activation="sigmoid", batch=True), multilabel),
+    Case(al.DiceLoss(activation="sigmoid", squared=True), binary),
+    Case(al.DiceLoss(activation=None, smooth=1.0), probabilities),
+    Case(al.JaccardLoss(), labels),
+    Case(al.JaccardLoss(smooth=0.5, weight=W4, batch=True, include_background=False), labels),
+    Case(al.JaccardLoss(squared=True), soft),
+    Case(al.TverskyLoss(0.3, 0.7), labels),
+    Case(al.TverskyLoss(0.3, 0.7, 1.0, gamma=0.75, activation="sigmoid", squared=True), labels),
+    Case(al.TverskyLoss(0.3, 0.7, gamma=2.0, include_background=False), sparse),
+    Case(al.GeneralizedDiceLoss(), sparse),
+    Case(al.GeneralizedDiceLoss("simple", 1.0, include_background=False), sparse),
+    Case(al.GeneralizedDiceLoss("uniform", activation="sigmoid", batch=True), multilabel),
+    Case(al.LogCoshDiceLoss(), labels),
+    Case(al.LogCoshDiceLoss(smooth=1.0, weight=(1.0, 0.0, 2.0)), soft),
     Case(al.BootstrappedCrossEntropyLoss(5, 0.5), labels),
     Case(al.BootstrappedCrossEntropyLoss(10, 50.0, W4), labels),
     Case(al.BootstrappedCrossEntropyLoss(1000, 0.5), labels),

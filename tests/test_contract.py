@@ -22,8 +22,12 @@ WITHOUT_PARTS = {
     "bootstrapped_cross_entropy_loss",
     "dice_loss",
     "dual_task_loss",
+    "generalized_dice_loss",
+    "jaccard_loss",
+    "log_cosh_dice_loss",
     "lovasz_hinge_loss",
     "lovasz_softmax_loss",
+    "tversky_loss",
 }
 #: Relative tolerance of values and, of its largest entry, of gradients, by dtype of the logits.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
@@ -347,6 +351,8 @@ def test_empty_inputs_give_zero(backend: Backend, shape: tuple[int, ...]) -> Non
 @pytest.mark.parametrize("size", [0.0, 88.0, 1e4])
 def test_extreme_logits(case: Case, backend: Backend, size: float, rng: np.random.Generator) -> None:
     once_where_compiled(backend, size, 1e4)
+    if case.options.get("activation", "softmax") is None:
+        return  # probabilities are never large
     sample = case.make(rng)
     first = np.sign(sample.parts[0]) * size
     sample = replace(sample, logits=(first, *sample.parts[1:]) if isinstance(sample.logits, tuple) else first)
@@ -373,6 +379,8 @@ def test_minus_infinity_off_the_target(case: Case, backend: Backend, rng: np.ran
 @every_case
 def test_large_offsets_cost_no_digits(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     if case.make.__name__ not in ("labels", "weighted", "soft") or isinstance(case.loss, al.BCELoss):
+        return
+    if case.options.get("activation", "softmax") != "softmax":
         return
     sample = case.make(rng)
     sample = replace(sample, logits=np.round(sample.logits * 64) / 64)  # so that adding 4096 is exact in float32

@@ -172,6 +172,7 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
         generic._running_max,
     ),
     "scalar_like": lambda xp, z, y, m: (xp, z, (1.0, 2.0)),
+    "sigmoid": lambda xp, z, y, m: (xp, z),
     "sign": lambda xp, z, y, m: (xp, z),
     "softmax": lambda xp, z, y, m: (xp, z, m),
     "softmax_sums": lambda xp, z, y, m: (xp, z, y, m),

@@ -28,7 +28,10 @@ KINDS: dict[str, list[str]] = {
     "DiceLoss": ["labels", "probabilities"],
     "DualTaskLoss": ["noisy"],
     "EdgeAttentionLoss": ["edged"],
+    "GeneralizedDiceLoss": ["labels", "probabilities"],
+    "JaccardLoss": ["labels", "probabilities"],
     "L1Loss": ["entries"],
+    "LogCoshDiceLoss": ["labels", "probabilities"],
     "LovaszHingeLoss": ["one class", "two classes"],
     "LovaszSoftmaxLoss": ["labels"],
     "MSELoss": ["entries"],
@@ -36,6 +39,7 @@ KINDS: dict[str, list[str]] = {
     "OhemCrossEntropyLoss": ["labels"],
     "OhemEdgeAttentionLoss": ["edged"],
     "RelaxBoundaryLoss": ["images"],
+    "TverskyLoss": ["labels", "probabilities"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
@@ -73,6 +77,10 @@ def bce_weight(shape: Shape) -> st.SearchStrategy[Any]:
 
 #: A strategy for every option of every loss.
 OPTIONS: dict[str, Any] = {
+    "activation": lambda shape: st.sampled_from(["softmax", "softmax", "sigmoid"]),
+    "alpha": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
+    "batch": lambda shape: st.booleans(),
+    "beta": lambda shape: st.sampled_from([0.1, 0.7, 1.0]),
     "border": lambda shape: st.integers(0, 3),
     "calculate_weights": lambda shape: st.booleans(),
     "classes": lambda shape: st.one_of(
@@ -82,6 +90,8 @@ OPTIONS: dict[str, Any] = {
     "coef": lambda shape: st.just([0.5, 2.0]),
     "edge_label": lambda shape: st.just(False),
     "edge_threshold": lambda shape: st.sampled_from([0.0, 0.4, 0.8, 1.0]),
+    "gamma": lambda shape: st.sampled_from([0.75, 1.0, 2.0]),
+    "include_background": lambda shape: st.just(True) if shape.classes == 1 else st.booleans(),
     "label_smoothing": lambda shape: st.sampled_from([0.0, 0.0, 0.1, 1.0]),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
@@ -90,11 +100,13 @@ OPTIONS: dict[str, Any] = {
     "per_image": lambda shape: st.booleans(),
     "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
     "smooth": lambda shape: st.sampled_from([0.0, 1e-6, 1.0, 1e3]),
+    "squared": lambda shape: st.booleans(),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
     "thresh": lambda shape: st.sampled_from([0.0, 0.31, 0.7, 1.0]),
     "top_k_percent_pixels": lambda shape: st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0]),
     "upper_bound": lambda shape: st.sampled_from([0.5, 1.0, 3.0]),
     "weight": lambda shape: st.one_of(st.none(), per_class(shape)),
+    "weight_type": lambda shape: st.sampled_from(["square", "simple", "uniform"]),
 }
 #: Options that belong to the inputs.
 OF_INPUTS = {"axis", "ignore_index", "reduction"}

@@ -262,6 +262,18 @@ def softplus(xp: Namespace, x: Array) -> Array:
     return softplus_rule(xp, x)[0]
 
 
+def sigmoid_rule(xp: Namespace, x: Array) -> Rule:
+    small = xp.exp(-xp.abs(x))
+    whole = 1.0 + small
+    slope = small / (whole * whole)
+    return xp.exp(xp.minimum(x, xp.zeros_like(x))) / whole, lambda g: g * slope
+
+
+def sigmoid(xp: Namespace, x: Array) -> Array:
+    """Return 1 / (1 + exp(-x))."""
+    return sigmoid_rule(xp, x)[0]
+
+
 def _binary_entries(xp: Namespace, x: Array, y: Array) -> tuple[Array, Array]:
     """Return softplus(x) - y x in a form in which 0 times infinity counts nothing, and its slope sigmoid(x) - y."""
     zero = xp.zeros_like(x)

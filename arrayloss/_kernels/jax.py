@@ -291,6 +291,10 @@ def softplus(xp: Namespace, x: Array) -> Array:
     return _jitted_softplus(x)
 
 
+def sigmoid(xp: Namespace, x: Array) -> Array:
+    return jax.nn.sigmoid(x)
+
+
 @jax.custom_jvp
 def _binary_total(x: Array, y: Array, valid: Array | None) -> Array:
     largest = float(np.finfo(x.dtype).max)

@@ -180,6 +180,10 @@ def softplus(xp: Namespace, x: Array) -> Array:
     return torch.nn.functional.softplus(x, threshold=_LINEAR)
 
 
+def sigmoid(xp: Namespace, x: Array) -> Array:
+    return torch.sigmoid(x)
+
+
 def _slabs(x: Array) -> list[slice]:
     """Return slices of the classes, not many, of which each stays in the cache."""
     classes = x.shape[1]
