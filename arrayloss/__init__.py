@@ -46,7 +46,11 @@ from arrayloss.lovasz import (
     lovasz_softmax_loss,
 )
 from arrayloss.mixed import (
+    BCEDiceLoss,
+    DiceCELoss,
     MixedLoss,
+    bce_dice_loss,
+    dice_ce_loss,
     mixed_loss,
 )
 from arrayloss.regression import (
@@ -65,9 +69,11 @@ from arrayloss.tversky import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BCEDiceLoss",
     "BCELoss",
     "BootstrappedCrossEntropyLoss",
     "CrossEntropyLoss",
+    "DiceCELoss",
     "DiceLoss",
     "DualTaskLoss",
     "EdgeAttentionLoss",
@@ -84,9 +90,11 @@ __all__ = [
     "OhemEdgeAttentionLoss",
     "RelaxBoundaryLoss",
     "TverskyLoss",
+    "bce_dice_loss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
     "cross_entropy_loss",
+    "dice_ce_loss",
     "dice_loss",
     "dual_task_loss",
     "edge_attention_loss",

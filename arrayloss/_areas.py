@@ -96,8 +96,15 @@ def open_areas(function: str, logits: Array, target: Array, **given: Any) -> Are
         axis=options["axis"],
         ignore_index=options["ignore_index"],
     )
+    return areas_of(inputs, options)
+
+
+def areas_of(inputs: Inputs, options: dict[str, Any]) -> Areas:
+    """Return the areas of clean inputs."""
     if inputs.classes == 1 and not options["include_background"]:
-        raise ValueError(f"{function}: include_background is False with a single class, expected True or more classes")
+        raise ValueError(
+            f"{inputs.function}: include_background is False with a single class, expected True or more classes"
+        )
     return _fast(inputs, options) or _by_entries(inputs, options)
 
 

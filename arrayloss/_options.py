@@ -158,6 +158,9 @@ _CHECKS: dict[str, Check] = {
     "ignore_index": _optional(_integer()),
     "include_background": _flag,
     "label_smoothing": _number(0, 1),
+    "lambda_bce": _number(0),
+    "lambda_ce": _number(0),
+    "lambda_dice": _number(0),
     "loss_th": _number(),
     "losses": _losses,
     "min_K": _integer(0),
@@ -177,6 +180,8 @@ _CHECKS: dict[str, Check] = {
 }
 #: Where a loss reads an option in its own way. Only pixel losses have the two parts of a mean to give.
 _SPECIAL: dict[tuple[str, str], Check] = {
+    ("bce_dice_loss", "reduction"): _choice(*REDUCTIONS),
+    ("dice_ce_loss", "reduction"): _choice(*REDUCTIONS),
     ("bce_loss", "weight"): _optional(_dynamic_or(_weights)),
     ("bootstrapped_cross_entropy_loss", "reduction"): _choice(*REDUCTIONS),
     ("dice_loss", "reduction"): _choice(*REDUCTIONS),

@@ -103,7 +103,11 @@ def bce_loss(
         reduction=reduction,
         axis=axis,
     )
-    inputs = _open(logits, target, options)
+    return reduced(_open(logits, target, options), options, logits)
+
+
+def reduced(inputs: Inputs, options: dict[str, Any], logits: Array) -> Any:
+    """Return the binary cross entropy of clean inputs, reduced; `logits` are the caller's."""
     weighted = options["weight"] is not None or options["pos_weight"] is not None
     if weighted or options["reduction"] == "none":
         losses = _entry_losses(inputs, options, logits)

@@ -114,6 +114,11 @@ def cross_entropy_loss(
         probabilities=True,
         extra={"pixel_weight": pixel_weight},
     )
+    return reduced(inputs, options, pixel_weight)
+
+
+def reduced(inputs: Inputs, options: dict[str, Any], pixel_weight: Array | None = None) -> Any:
+    """Return the cross entropy of clean inputs, reduced."""
     class_weight = inputs.per_class("weight", options["weight"])
     losses, weights = _losses(inputs, class_weight, options["label_smoothing"])
     if pixel_weight is not None:

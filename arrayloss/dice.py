@@ -6,9 +6,11 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _areas
+from arrayloss._areas import Areas
 from arrayloss._loss import Loss
 
 A = TypeVar("A")
+Array = Any
 
 
 def dice_loss(
@@ -112,9 +114,17 @@ def dice_loss(
         reduction=reduction,
         axis=axis,
     )
+    return reduced(areas)
+
+
+def reduced(areas: Areas) -> Any:
+    """Return the Dice loss of areas, reduced."""
+    return areas.reduce(_each(areas))
+
+
+def _each(areas: Areas) -> Array:
     smooth = areas.options["smooth"]
-    losses = areas.one_minus(2.0 * areas.overlap + smooth, areas.predicted + areas.true + smooth)
-    return areas.reduce(losses)
+    return areas.one_minus(2.0 * areas.overlap + smooth, areas.predicted + areas.true + smooth)
 
 
 class DiceLoss(Loss, function=dice_loss):
@@ -353,10 +363,9 @@ def log_cosh_dice_loss(
         reduction=reduction,
         axis=axis,
     )
-    smooth = areas.options["smooth"]
-    losses = areas.one_minus(2.0 * areas.overlap + smooth, areas.predicted + areas.true + smooth)
     # log cosh d = log(1 + 2 sinh(d / 2)^2), which keeps its digits where d is small.
-    xp, half = areas.inputs.xp, areas.inputs.xp.sinh(losses * 0.5)
+    xp = areas.inputs.xp
+    half = xp.sinh(_each(areas) * 0.5)
     return areas.reduce(xp.log1p(2.0 * half * half))
 
 

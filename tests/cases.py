@@ -217,6 +217,11 @@ CASES = [
     Case(al.LovaszHingeLoss(per_image=True), two_scores, 1e-4),
     Case(al.L1Loss(), entries),
     Case(al.MSELoss(), entries),
+    Case(al.BCEDiceLoss(), binary),
+    Case(al.BCEDiceLoss(0.5, 2.0, 1.0, pos_weight=3.0, squared=True), multilabel),
+    Case(al.DiceCELoss(), labels),
+    Case(al.DiceCELoss(0.5, 2.0, 1.0, weight=W4, label_smoothing=0.1, include_background=False), labels),
+    Case(al.DiceCELoss(weight=(1.0, 0.0, 2.0)), soft),
     Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
     Case(al.MixedLoss([al.OhemCrossEntropyLoss(0.3, 5), al.LovaszSoftmaxLoss()], [1.0, 0.5]), labels, 1e-4),
 ]

@@ -19,7 +19,9 @@ import arrayloss as al
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 #: The losses whose mean is no total over a weight.
 WITHOUT_PARTS = {
+    "bce_dice_loss",
     "bootstrapped_cross_entropy_loss",
+    "dice_ce_loss",
     "dice_loss",
     "dual_task_loss",
     "generalized_dice_loss",
@@ -274,8 +276,10 @@ def test_label_dtypes(case: Case, backend: Backend, dtype: str, rng: np.random.G
     else:
         expected = run(backend, case.loss, sample)
     value, grads = run(backend, case.loss, replace(sample, target=sample.target.astype(dtype)))
-    assert value == expected[0]
-    np.testing.assert_array_equal(grads[0], expected[1][0])
+    # Compiled anew for the other dtype, the same formula may round otherwise.
+    rounding = 1e-12 if backend.compiles else 0.0
+    np.testing.assert_allclose(value, expected[0], rtol=rounding)
+    np.testing.assert_allclose(grads[0], expected[1][0], rtol=rounding, atol=rounding)
 
 
 @every_case

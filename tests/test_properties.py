@@ -22,9 +22,11 @@ every_loss = pytest.mark.parametrize("loss", CLASSES, ids=lambda loss: loss.__na
 
 #: What each loss is tried on: see `samples`. A new loss needs a line here, and `OPTIONS` one for a new option.
 KINDS: dict[str, list[str]] = {
+    "BCEDiceLoss": ["labels", "one class", "multilabel"],
     "BCELoss": ["labels", "one class", "multilabel", "edges"],
     "BootstrappedCrossEntropyLoss": ["labels"],
     "CrossEntropyLoss": ["labels", "probabilities"],
+    "DiceCELoss": ["labels", "probabilities"],
     "DiceLoss": ["labels", "probabilities"],
     "DualTaskLoss": ["noisy"],
     "EdgeAttentionLoss": ["edged"],
@@ -93,6 +95,9 @@ OPTIONS: dict[str, Any] = {
     "gamma": lambda shape: st.sampled_from([0.75, 1.0, 2.0]),
     "include_background": lambda shape: st.just(True) if shape.classes == 1 else st.booleans(),
     "label_smoothing": lambda shape: st.sampled_from([0.0, 0.0, 0.1, 1.0]),
+    "lambda_bce": lambda shape: st.sampled_from([0.0, 1.0, 2.5]),
+    "lambda_ce": lambda shape: st.sampled_from([0.0, 1.0, 2.5]),
+    "lambda_dice": lambda shape: st.sampled_from([0.0, 0.5, 1.0]),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
     "min_K": lambda shape: st.sampled_from([1, 2, 5, 1000]),
@@ -258,6 +263,8 @@ def reduced(draw: Any, loss: type[al.Loss], options: dict[str, Any]) -> al.Loss:
     if loss is al.MixedLoss or "reduction" in options:
         return loss(**options)
     reduction = draw(st.sampled_from(["mean", "mean", "sum", "none", "parts"]))
+    if loss in (al.BCEDiceLoss, al.DiceCELoss) and reduction == "none":
+        options["batch"] = False  # or the images have no shares
     try:
         return loss(reduction=reduction, **options)
     except ValueError:
