@@ -21,6 +21,13 @@ from arrayloss.cross_entropy import (
     CrossEntropyLoss,
     cross_entropy_loss,
 )
+from arrayloss.distance import (
+    BoundaryLoss,
+    HausdorffDTLoss,
+    boundary_loss,
+    distance_map,
+    hausdorff_dt_loss,
+)
 from arrayloss.hard_mining import (
     BootstrappedCrossEntropyLoss,
     EdgeAttentionLoss,
@@ -57,10 +64,12 @@ __version__ = "0.1.0"
 __all__ = [
     "BCELoss",
     "BootstrappedCrossEntropyLoss",
+    "BoundaryLoss",
     "CrossEntropyLoss",
     "DiceLoss",
     "DualTaskLoss",
     "EdgeAttentionLoss",
+    "HausdorffDTLoss",
     "L1Loss",
     "Loss",
     "LovaszHingeLoss",
@@ -72,10 +81,13 @@ __all__ = [
     "RelaxBoundaryLoss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
+    "boundary_loss",
     "cross_entropy_loss",
     "dice_loss",
+    "distance_map",
     "dual_task_loss",
     "edge_attention_loss",
+    "hausdorff_dt_loss",
     "l1_loss",
     "label_edges",
     "lovasz_hinge_loss",

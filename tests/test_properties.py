@@ -24,10 +24,12 @@ every_loss = pytest.mark.parametrize("loss", CLASSES, ids=lambda loss: loss.__na
 KINDS: dict[str, list[str]] = {
     "BCELoss": ["labels", "one class", "multilabel", "edges"],
     "BootstrappedCrossEntropyLoss": ["labels"],
+    "BoundaryLoss": ["distance"],
     "CrossEntropyLoss": ["labels", "probabilities"],
     "DiceLoss": ["labels", "probabilities"],
     "DualTaskLoss": ["noisy"],
     "EdgeAttentionLoss": ["edged"],
+    "HausdorffDTLoss": ["distances"],
     "L1Loss": ["entries"],
     "LovaszHingeLoss": ["one class", "two classes"],
     "LovaszSoftmaxLoss": ["labels"],
@@ -73,6 +75,9 @@ def bce_weight(shape: Shape) -> st.SearchStrategy[Any]:
 
 #: A strategy for every option of every loss.
 OPTIONS: dict[str, Any] = {
+    # What are probabilities already cannot be hostile.
+    "activation": lambda shape: st.sampled_from(["softmax", "sigmoid"]),
+    "alpha": lambda shape: st.sampled_from([0.5, 1.0, 2.0]),
     "border": lambda shape: st.integers(0, 3),
     "calculate_weights": lambda shape: st.booleans(),
     "classes": lambda shape: st.one_of(
@@ -82,6 +87,7 @@ OPTIONS: dict[str, Any] = {
     "coef": lambda shape: st.just([0.5, 2.0]),
     "edge_label": lambda shape: st.just(False),
     "edge_threshold": lambda shape: st.sampled_from([0.0, 0.4, 0.8, 1.0]),
+    "include_background": lambda shape: st.booleans(),
     "label_smoothing": lambda shape: st.sampled_from([0.0, 0.0, 0.1, 1.0]),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
@@ -147,6 +153,8 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     return Call(reduced(draw, loss, options), sample, dtype, draw(st.sampled_from(label_dtypes(sample, backend))))
 
 
+#: What a call takes beside the labels.
+DISTANCES = {"distance": ("distance",), "distances": ("target_distance", "prediction_distance")}
 #: The number of classes, where it is not free.
 CLASSES_OF = {"one class": 1, "two classes": 2, "edges": 1}
 
@@ -196,6 +204,9 @@ def inputs(
     everywhere = np.broadcast_to(~valid[:, None], logits.shape)
     spoil(draw, logits, everywhere)
     arrays = {"noise": rng.gumbel(size=shape.logits)} if kind == "noisy" else {}
+    for name in DISTANCES.get(kind, ()):
+        arrays[name] = rng.uniform(0.0 if kind == "distances" else -3.0, 3.0, size=shape.logits)
+        spoil(draw, arrays[name], everywhere)
     if kind == "edged":
         return Sample((logits, rng.random((shape.images, 1, *shape.space))), labels, arrays, everywhere)
     return Sample(logits, labels, arrays, everywhere)

@@ -29,7 +29,7 @@ TRIANGLE = tuple(n / 25.0 for n in (1, 2, 3, 4, 5, 4, 3, 2, 1))
 #: Whether the environment asks for the portable forms, and for torch's and XLA's own sort.
 PORTABLE = os.environ.get("ARRAYLOSS_PORTABLE", "0") not in ("", "0")
 #: What a library tells about its arrays, which has no portable form.
-_FACTS = ("as_array", "constant", "gumbel", "host_range", "label_dtype", "scalar_like")
+_FACTS = ("as_array", "constant", "gumbel", "host_range", "label_dtype", "on_host", "scalar_like")
 
 #: How the tape takes a kernel that has no `_rule`: on plain arrays, its result being a constant to differentiation ...
 CONSTANTS = frozenset(
@@ -44,6 +44,7 @@ CONSTANTS = frozenset(
         "label_counts",
         "label_dtype",
         "lovasz_weights",
+        "on_host",
         "one_hot",
         "scalar_like",
     }
@@ -80,6 +81,16 @@ def constant(x: Array) -> Array:
 def host_range(x: Array) -> tuple[float, float] | None:
     """Return the least and the largest value where reading them costs no synchronisation and no trace, else None."""
     return None
+
+
+def on_host(x: Array) -> Any:
+    """Return the values of `x` as a NumPy array, waiting for them where need be.
+
+    Where there are none to read, as in tracing, a TypeError says why.
+    """
+    import numpy as np
+
+    return np.asarray(x)
 
 
 def label_dtype(xp: Namespace, dtype: str) -> Any:

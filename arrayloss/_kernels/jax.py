@@ -44,6 +44,12 @@ def host_range(x: Array) -> tuple[float, float] | None:
     return on_host.min().item(), on_host.max().item()
 
 
+def on_host(x: Array) -> Any:
+    if isinstance(x, jax.core.Tracer):
+        raise TypeError("JAX traces it (jit, vmap or a gradient), and it has no values yet")
+    return np.asarray(x)
+
+
 def label_dtype(xp: Namespace, dtype: str) -> Any:
     # Without x64 there is no int64; a uint32 beyond int32 wraps to a negative number and is refused as a label.
     return jnp.int64 if dtype in ("int64", "uint64") else jnp.int32

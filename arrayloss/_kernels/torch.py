@@ -48,6 +48,12 @@ def host_range(x: Array) -> tuple[float, float] | None:
     return low.item(), high.item()
 
 
+def on_host(x: Array) -> Any:
+    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x) or x.is_meta:
+        raise TypeError("torch traces it (compile, torch.func or the meta device), and it has no values yet")
+    return x.detach().cpu().numpy()
+
+
 def _host_finite(x: Array) -> bool:
     """Whether a sum says that nothing in `x` is NaN or infinite; False where that cannot be read."""
     return _eager(x) and math.isfinite(x.detach().sum().item())
