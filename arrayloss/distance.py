@@ -462,8 +462,8 @@ def _of_target(inputs: Inputs, argument: str, distance: Any, *, signed: bool) ->
     """Return the distances to the true boundaries, 0 where not valid: as given in the call, or computed."""
     if distance is not None:
         return _given(inputs, argument, distance)
-    labels = _read_here(inputs, argument, "target", inputs.labels)
-    valid = _valid_here(inputs, argument)
+    remedy = f"pass {argument}=, for instance what distance_map returned in the data loader"
+    labels, valid = _read_target(inputs, inputs.labels, remedy), _read_target(inputs, inputs.valid, remedy)
     return _computed(inputs, _regions(labels, valid, _classes(inputs)), valid, signed=signed)
 
 
@@ -472,8 +472,9 @@ def _of_prediction(inputs: Inputs, p: Array, distance: Any) -> Array:
     argument = "prediction_distance"
     if distance is not None:
         return _given(inputs, argument, distance)
-    regions = _read_here(inputs, argument, "logits", inputs.kernels.constant(p)) > 0.5
-    valid = _valid_here(inputs, argument)
+    remedy = f"pass {argument}=, which is 0 for the one-sided form"
+    regions = _read(inputs.function, inputs.library, "logits", inputs.kernels.constant(p), remedy) > 0.5
+    valid = _read_target(inputs, inputs.valid, remedy)
     return _computed(inputs, regions if valid is None else regions & valid[:, None], valid, signed=False)
 
 
@@ -491,13 +492,8 @@ def _classes(inputs: Inputs) -> range:
     return range(inputs.classes) if inputs.classes > 1 else range(1, 2)
 
 
-def _read_here(inputs: Inputs, argument: str, name: str, x: Array) -> HostArray:
-    remedy = f"pass {argument}=, for instance what distance_map returned in the data loader"
-    return _read(inputs.function, inputs.library, name, x, remedy)
-
-
-def _valid_here(inputs: Inputs, argument: str) -> HostArray | None:
-    return None if inputs.valid is None else _read_here(inputs, argument, "target", inputs.valid)
+def _read_target(inputs: Inputs, x: Array | None, remedy: str) -> HostArray | None:
+    return None if x is None else _read(inputs.function, inputs.library, "target", x, remedy)
 
 
 # On the host, in NumPy ----------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def _trial(loss_class: type[arrayloss.Loss], scores: Array, labels: Array) -> Tr
     loss = loss_class(**given)
     taken = call_arrays(loss_class)
     # Noise that is 0 leaves a random loss with nothing to draw, and a distance of 0 is that of no boundary.
-    arrays = {name: np.zeros_like(scores) for name in ("noise", "prediction_distance") if name in taken}
+    arrays: dict[str, Array] = {n: np.zeros_like(scores) for n in ("noise", "prediction_distance") if n in taken}
     for name in {"distance", "target_distance"} & set(taken):
         distance = arrayloss.distance_map(labels, len(CLASSES), ignore_index=IGNORED, signed=name == "distance")
         arrays[name] = distance.astype(scores.dtype)

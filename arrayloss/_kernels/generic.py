@@ -90,7 +90,10 @@ def on_host(x: Array) -> Any:
     """
     import numpy as np
 
-    return np.asarray(x)
+    try:
+        return np.asarray(x)
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(f"its library has no values for the host ({error})") from error
 
 
 def label_dtype(xp: Namespace, dtype: str) -> Any:

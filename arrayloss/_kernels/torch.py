@@ -49,8 +49,9 @@ def host_range(x: Array) -> tuple[float, float] | None:
 
 
 def on_host(x: Array) -> Any:
-    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x) or x.is_meta:
-        raise TypeError("torch traces it (compile, torch.func or the meta device), and it has no values yet")
+    traced = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    if traced or x.is_meta or isinstance(x, torch._subclasses.FakeTensor):
+        raise TypeError("torch traces it (compile, torch.func, meta or fake tensors), and it has no values yet")
     return x.detach().cpu().numpy()
 
 
