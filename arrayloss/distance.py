@@ -226,8 +226,11 @@ def boundary_loss(
     )
     inputs = _open("boundary_loss", logits, target, options, {"distance": distance})
     class_weight = _class_weight(inputs, options)
-    phi = _of_target(inputs, "distance", distance, signed=True)
-    losses = inputs.xp.sum(_probabilities(inputs, options["activation"]) * _weigh(inputs, phi, class_weight), axis=1)
+    phi = _weigh(inputs, _of_target(inputs, "distance", distance, signed=True), class_weight)
+    if options["activation"] == "softmax":
+        losses = inputs.kernels.softmax_mean(inputs.xp, inputs.logits, phi, inputs.valid)
+    else:
+        losses = inputs.xp.sum(_probabilities(inputs, options["activation"]) * phi, axis=1)
     return _reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
 
 
@@ -360,12 +363,15 @@ def hausdorff_dt_loss(
     inputs = _open("hausdorff_dt_loss", logits, target, options, given)
     xp = inputs.xp
     class_weight = _class_weight(inputs, options)
-    p = _probabilities(inputs, options["activation"])
     field = _of_target(inputs, "target_distance", target_distance, signed=False) ** options["alpha"]
     if not one_sided:
-        field = field + _of_prediction(inputs, p, prediction_distance) ** options["alpha"]
-    error = p - xp.astype(_true(inputs), p.dtype)
-    losses = xp.sum(error * error * _weigh(inputs, field, class_weight), axis=1)
+        field = field + _of_prediction(inputs, options["activation"], prediction_distance) ** options["alpha"]
+    field = _weigh(inputs, field, class_weight)
+    if options["activation"] == "softmax" and inputs.classes > 1:
+        losses = inputs.kernels.softmax_squares(xp, inputs.logits, inputs.labels, field, inputs.valid)
+    else:
+        error = _probabilities(inputs, options["activation"]) - xp.astype(_true(inputs), field.dtype)
+        losses = xp.sum(error * error * field, axis=1)
     return _reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
 
 
@@ -467,13 +473,14 @@ def _of_target(inputs: Inputs, argument: str, distance: Any, *, signed: bool) ->
     return _computed(inputs, _regions(labels, valid, _classes(inputs)), valid, signed=signed)
 
 
-def _of_prediction(inputs: Inputs, p: Array, distance: Any) -> Array:
+def _of_prediction(inputs: Inputs, activation: str | None, distance: Any) -> Array:
     """Return the distances to the predicted boundaries, 0 where not valid: as given in the call, or computed."""
     argument = "prediction_distance"
     if distance is not None:
         return _given(inputs, argument, distance)
     remedy = f"pass {argument}=, which is 0 for the one-sided form"
-    regions = _read(inputs.function, inputs.library, "logits", inputs.kernels.constant(p), remedy) > 0.5
+    p = inputs.kernels.constant(_probabilities(inputs, activation))
+    regions = _read(inputs.function, inputs.library, "logits", p, remedy) > 0.5
     valid = _read_target(inputs, inputs.valid, remedy)
     return _computed(inputs, regions if valid is None else regions & valid[:, None], valid, signed=False)
 

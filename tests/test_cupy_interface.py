@@ -141,6 +141,15 @@ def test_label_edges(interface: Any, stand_in: Any, dtype: str) -> None:
     np.testing.assert_array_equal(edges.held, al.label_edges(labels))
 
 
+@pytest.mark.cupy
+def test_what_the_host_reads_distances_with(interface: Any) -> None:
+    # Reading takes a GPU; no loss does it unless it is to compute distances.
+    import cupy
+
+    inspect.signature(cupy.asnumpy).bind(interface.real_array(interface.Array("int64")))
+    assert "asnumpy" in interface.READING
+
+
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
@@ -170,6 +179,8 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     ),
     "scalar_like": lambda xp, z, y, m: (xp, z, (1.0, 2.0)),
     "softmax": lambda xp, z, y, m: (xp, z, m),
+    "softmax_mean": lambda xp, z, y, m: (xp, z, xp.abs(z), m),
+    "softmax_squares": lambda xp, z, y, m: (xp, z, y, xp.abs(z), m),
     "softmax_sums": lambda xp, z, y, m: (xp, z, y, m),
     "softplus": lambda xp, z, y, m: (xp, z),
     "sum_positions": lambda xp, z, y, m: (xp, z),

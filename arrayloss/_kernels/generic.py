@@ -294,6 +294,36 @@ def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | No
     return binary_total(xp, x, *_one_hot_target(xp, x, labels, valid))
 
 
+def softmax_mean_rule(xp: Namespace, z: Array, values: Array, valid: Array | None) -> Rule:
+    p, _ = softmax_rule(xp, z, valid)
+    values = where_valid(xp, valid, values)
+    mean = xp.sum(p * values, axis=1)
+    return mean, lambda g: p * (values - xp.expand_dims(mean, axis=1)) * xp.expand_dims(g, axis=1)
+
+
+def softmax_mean(xp: Namespace, z: Array, values: Array, valid: Array | None) -> Array:
+    """Return the sum over the classes of softmax(z)_c values_c at each position, shape `(N, *S)`.
+
+    `values`, of the shape of z, are constants.
+    """
+    return softmax_mean_rule(xp, z, values, valid)[0]
+
+
+def softmax_squares_rule(xp: Namespace, z: Array, labels: Array, values: Array, valid: Array | None) -> Rule:
+    p, back = softmax_rule(xp, z, valid)
+    error = p - xp.astype(one_hot(xp, labels, z.shape[1]), p.dtype)
+    weighed = error * where_valid(xp, valid, values)
+    return xp.sum(error * weighed, axis=1), lambda g: back(weighed * xp.expand_dims(2.0 * g, axis=1))
+
+
+def softmax_squares(xp: Namespace, z: Array, labels: Array, values: Array, valid: Array | None) -> Array:
+    """Return the sum over the classes of values_c (softmax(z)_c - [c = label])^2 at each position, shape `(N, *S)`.
+
+    `values`, of the shape of z, are constants.
+    """
+    return softmax_squares_rule(xp, z, labels, values, valid)[0]
+
+
 def softmax_sums_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
     p, back = softmax_rule(xp, z, valid)
     hit = one_hot(xp, labels, z.shape[1])
