@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _inputs, _reduce
+from arrayloss import _distances, _inputs, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
-from arrayloss._namespace import LABELS, Library, common_library, device_of, dtype_name, library_of
+from arrayloss._namespace import LABELS, common_library, device_of, dtype_name, library_of
 from arrayloss._options import check
 
 A = TypeVar("A")
 Array = Any
-#: What is computed on the host, in NumPy.
-HostArray = Any
 
 
 def distance_map(
@@ -109,12 +107,16 @@ def distance_map(
             f"{function}: spacing is {spacing!r}, expected {dimensions} numbers, one per spatial dimension of a target "
             f"of shape {tuple(labels.shape)}"
         )
-    read = _read(function, library, "target", labels, "compute the map before, for instance in the data loader")
+    read = _distances.read(
+        function, library, "target", labels, "compute the map before, for instance in the data loader"
+    )
     host, valid, _ = _inputs.open_labels(function, library_of(read), read, options["classes"], options["ignore_index"])
-    regions = _regions(host, valid, range(options["classes"]))
+    regions = _distances.regions(host, valid, range(options["classes"]))
     xp = library.xp
     like = xp.zeros((), dtype=xp.float32, device=device_of(labels))
-    found: A = library.kernels.scalar_like(xp, like, _distances(regions, valid, options["signed"], options["spacing"]))
+    found: A = library.kernels.scalar_like(
+        xp, like, _distances.distances(regions, valid, options["signed"], options["spacing"])
+    )
     return found
 
 
@@ -226,7 +228,10 @@ def boundary_loss(
     )
     inputs = _open("boundary_loss", logits, target, options, {"distance": distance})
     class_weight = _class_weight(inputs, options)
-    phi = _weigh(inputs, _of_target(inputs, "distance", distance, signed=True), class_weight)
+    phi = _of_target(inputs, "distance", distance, signed=True)
+    if class_weight is not None or options["activation"] != "softmax":
+        # The kernel leaves out what is ignored itself.
+        phi = _weigh(inputs, _valid_only(inputs, phi), class_weight)
     if options["activation"] == "softmax":
         losses = inputs.kernels.softmax_mean(inputs.xp, inputs.logits, phi, inputs.valid)
     else:
@@ -363,9 +368,11 @@ def hausdorff_dt_loss(
     inputs = _open("hausdorff_dt_loss", logits, target, options, given)
     xp = inputs.xp
     class_weight = _class_weight(inputs, options)
-    field = _of_target(inputs, "target_distance", target_distance, signed=False) ** options["alpha"]
+    true = _of_target(inputs, "target_distance", target_distance, signed=False)
+    field = _valid_only(inputs, true) ** options["alpha"]
     if not one_sided:
-        field = field + _of_prediction(inputs, options["activation"], prediction_distance) ** options["alpha"]
+        predicted = _of_prediction(inputs, options["activation"], prediction_distance)
+        field = field + _valid_only(inputs, predicted) ** options["alpha"]
     field = _weigh(inputs, field, class_weight)
     if options["activation"] == "softmax" and inputs.classes > 1:
         losses = inputs.kernels.softmax_squares(xp, inputs.logits, inputs.labels, field, inputs.valid)
@@ -465,33 +472,37 @@ def _is_zero(distance: Any) -> bool:
 
 
 def _of_target(inputs: Inputs, argument: str, distance: Any, *, signed: bool) -> Array:
-    """Return the distances to the true boundaries, 0 where not valid: as given in the call, or computed."""
+    """Return the distances to the true boundaries, as given in the call or computed."""
     if distance is not None:
         return _given(inputs, argument, distance)
     remedy = f"pass {argument}=, for instance what distance_map returned in the data loader"
     labels, valid = _read_target(inputs, inputs.labels, remedy), _read_target(inputs, inputs.valid, remedy)
-    return _computed(inputs, _regions(labels, valid, _classes(inputs)), valid, signed=signed)
+    return _computed(inputs, _distances.regions(labels, valid, _classes(inputs)), valid, signed=signed)
 
 
 def _of_prediction(inputs: Inputs, activation: str | None, distance: Any) -> Array:
-    """Return the distances to the predicted boundaries, 0 where not valid: as given in the call, or computed."""
+    """Return the distances to the predicted boundaries, as given in the call or computed."""
     argument = "prediction_distance"
     if distance is not None:
         return _given(inputs, argument, distance)
     remedy = f"pass {argument}=, which is 0 for the one-sided form"
     p = inputs.kernels.constant(_probabilities(inputs, activation))
-    regions = _read(inputs.function, inputs.library, "logits", p, remedy) > 0.5
+    regions = _distances.read(inputs.function, inputs.library, "logits", p, remedy) > 0.5
     valid = _read_target(inputs, inputs.valid, remedy)
     return _computed(inputs, regions if valid is None else regions & valid[:, None], valid, signed=False)
 
 
 def _given(inputs: Inputs, argument: str, distance: Array) -> Array:
-    k = inputs.kernels
-    return k.where_valid(inputs.xp, inputs.valid, k.constant(inputs.like_logits(argument, distance)))
+    return inputs.kernels.constant(inputs.like_logits(argument, distance))
 
 
-def _computed(inputs: Inputs, regions: HostArray, valid: HostArray | None, *, signed: bool) -> Array:
-    return inputs.kernels.scalar_like(inputs.xp, inputs.logits, _distances(regions, valid, signed, None))
+def _valid_only(inputs: Inputs, distance: Array) -> Array:
+    """Return distances that are 0 where not valid, whatever was handed in there."""
+    return inputs.kernels.where_valid(inputs.xp, inputs.valid, distance)
+
+
+def _computed(inputs: Inputs, regions: Array, valid: Array | None, *, signed: bool) -> Array:
+    return inputs.kernels.scalar_like(inputs.xp, inputs.logits, _distances.distances(regions, valid, signed, None))
 
 
 def _classes(inputs: Inputs) -> range:
@@ -499,54 +510,5 @@ def _classes(inputs: Inputs) -> range:
     return range(inputs.classes) if inputs.classes > 1 else range(1, 2)
 
 
-def _read_target(inputs: Inputs, x: Array | None, remedy: str) -> HostArray | None:
-    return None if x is None else _read(inputs.function, inputs.library, "target", x, remedy)
-
-
-# On the host, in NumPy ----------------------------------------------------------------------------------------------
-
-
-def _read(function: str, library: Library, name: str, x: Array, remedy: str) -> HostArray:
-    """Return the values of an array; where they cannot be read, the error says what to do instead."""
-    try:
-        return library.kernels.on_host(x)
-    except TypeError as error:
-        raise TypeError(
-            f"{function}: distances are computed on the host from the values of {name}, which cannot be read here: "
-            f"{error}; {remedy}"
-        ) from None
-
-
-def _regions(labels: HostArray, valid: HostArray | None, classes: range) -> HostArray:
-    """Return where the valid pixels of each class are, shape (N, C, *S)."""
-    import numpy as np
-
-    index = np.asarray(classes).reshape((-1,) + (1,) * (labels.ndim - 1))
-    regions = labels[:, None] == index
-    return regions if valid is None else regions & valid[:, None]
-
-
-def _distances(
-    regions: HostArray, valid: HostArray | None, signed: bool, spacing: tuple[float, ...] | None
-) -> HostArray:
-    """Return the distances of all pixels to the boundaries of the regions (N, C, *S), 0 where there is none."""
-    import numpy as np
-
-    try:
-        from scipy.ndimage import distance_transform_edt
-    except ImportError as error:
-        raise ImportError(
-            "distances to a boundary need SciPy, which is not installed: pip install 'arrayloss[distance]'"
-        ) from error
-    step = min(spacing) if spacing else 1.0
-    found = np.zeros(regions.shape, dtype=np.float32)
-    for n, c in np.ndindex(*regions.shape[:2]):
-        inside = regions[n, c]
-        outside = ~inside if valid is None else valid[n] & ~inside
-        # From a set without pixels there is no distance; what the transform then returns means nothing.
-        if not (inside.any() and outside.any()):
-            continue
-        away, within = (distance_transform_edt(~a, sampling=spacing) for a in (inside, outside))
-        values = np.where(inside, step - within if signed else within, away)
-        found[n, c] = values if valid is None else np.where(valid[n], values, 0.0)
-    return found
+def _read_target(inputs: Inputs, x: Array | None, remedy: str) -> Array | None:
+    return None if x is None else _distances.read(inputs.function, inputs.library, "target", x, remedy)
