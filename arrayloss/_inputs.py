@@ -91,27 +91,43 @@ class Inputs:
         """Return weights of positions, 0 where ignored."""
         return self.kernels.where_or(self.xp, self.valid, self.one_per_position(argument, values), 0.0)
 
+    def like_logits(self, argument: str, values: Array) -> Array:
+        """Return an array of the call that has one value per logit in the layout and the dtype of the logits."""
+        whole = [self.logits.shape[0], *self.logits.shape[2:]] if self.batched else []
+        whole.insert(self.axis, self.classes)
+        if tuple(values.shape) != tuple(whole):
+            raise ValueError(
+                f"{self.function}: {argument} has shape {tuple(values.shape)}, expected {tuple(whole)}, that of the "
+                f"logits"
+            )
+        if dtype_name(values) not in FLOATS | LABELS:
+            raise TypeError(f"{self.function}: {argument} has dtype {dtype_name(values)}, expected a real dtype")
+        return class_axis_to_1(self.xp, self.xp.astype(values, self.logits.dtype), self.axis)
+
     def only(self, mask: Array) -> Inputs:
         """Return the inputs with only the positions of `mask` valid, of those that are."""
         return replace(self, valid=mask if self.valid is None else self.valid & mask)
+
+    @property
+    def valid_entries(self) -> Array | None:
+        """The mask of entries that are not ignored, of the shape of the logits; None: nothing is."""
+        if self.valid is None or self.valid.ndim == self.logits.ndim:
+            return self.valid
+        return self.xp.broadcast_to(self.xp.expand_dims(self.valid, axis=1), self.logits.shape)
 
     def as_entries(self) -> Inputs:
         """Return the inputs with labels in their one-hot form, and the mask that of entries."""
         if self.labels is None:
             return self
-        xp, k = self.xp, self.kernels
-        y = xp.astype(k.one_hot(xp, self.labels, self.classes), self.logits.dtype)
-        valid = self.valid
-        if valid is not None:
-            valid = xp.broadcast_to(xp.expand_dims(valid, axis=1), self.logits.shape)
-        return replace(self, labels=None, target=y, valid=valid)
+        y = self.xp.astype(self.kernels.one_hot(self.xp, self.labels, self.classes), self.logits.dtype)
+        return replace(self, labels=None, target=y, valid=self.valid_entries)
 
     def activated(self, activation: str | None) -> Array:
         """Return the probabilities that an activation makes of the logits, 0 where ignored; None takes them as such."""
         xp, k = self.xp, self.kernels
         if activation == "softmax":
             return k.softmax(xp, self.logits, self.valid)
-        valid = self.as_entries().valid
+        valid = self.valid_entries
         x = k.where_or(xp, valid, self.logits, 0.0)
         return x if activation is None else k.where_or(xp, valid, k.sigmoid(xp, x), 0.0)
 
@@ -218,13 +234,15 @@ def open_classes(
     extra: dict[str, Any] | None = None,
     names: str = "logits",
     label_classes: int | None = None,
+    binary: bool = False,
     ranks: tuple[int, ...] | None = None,
 ) -> Inputs:
     """Check the inputs of a loss over classes and return them clean.
 
     `probabilities` says whether the loss takes targets shaped like the logits; `extra` names further arrays of the
     call, which must be of the same library; `names` is what the caller calls the logits; `label_classes` is the number
-    of labels where that is not the number of scores; `ranks` are the ranks of logits a loss takes, None for all.
+    of labels where that is not the number of scores; `binary` says that a single class is the 1 of labels 0 and 1;
+    `ranks` are the ranks of logits a loss takes, None for all.
     """
     given = {name: x for name, x in (extra or {}).items() if x is not None}
     library, scores = open_logits(function, {names: logits, "target": target, **given}, names)
@@ -242,6 +260,8 @@ def open_classes(
     else:
         shape = (scores.shape[0], *scores.shape[2:])
         flat = target if target.shape == shape else library.xp.reshape(target, shape)
+        if binary and scores.shape[1] == 1:
+            label_classes = 2
         labels, valid, bad = open_labels(function, library, flat, label_classes or scores.shape[1], ignore_index)
     return Inputs(function, library, scores, labels, soft, valid, bad, axis, logits.ndim > 1)
 
@@ -284,7 +304,7 @@ def open_probabilities(
     inputs = open_binary(function, logits, target, axis=axis, ignore_index=ignore_index)
     if activation is not None:
         return inputs
-    valid = inputs.as_entries().valid
+    valid = inputs.valid_entries
     bad = check_probabilities(function, inputs.library, inputs.logits, valid, names="logits with activation=None")
     if bad is None:
         return inputs

@@ -145,6 +145,12 @@ def _coefficients(function: str, option: str, value: Any) -> tuple[float, ...]:
     return tuple(_number()(function, option, item) for item in value)
 
 
+def _spacing(function: str, option: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise _fail(function, option, value, "a list of numbers above 0, one per spatial dimension", TypeError)
+    return tuple(_number(0, open_low=True)(function, option, item) for item in value)
+
+
 _CHECKS: dict[str, Check] = {
     "activation": _optional(_choice("softmax", "sigmoid")),
     "axis": _integer(),
@@ -169,8 +175,10 @@ _CHECKS: dict[str, Check] = {
     "pos_weight": _optional(_dynamic_or(_number_or_weights)),
     "radius": _number(0),
     "reduction": _choice(*REDUCTIONS, "parts"),
+    "signed": _flag,
     "smooth": _number(0),
     "squared": _flag,
+    "spacing": _optional(_spacing),
     "tau": _number(0, open_low=True),
     "thresh": _number(0, 1),
     "top_k_percent_pixels": _number(0, 1),
@@ -185,6 +193,7 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("bce_loss", "weight"): _optional(_dynamic_or(_weights)),
     ("bootstrapped_cross_entropy_loss", "reduction"): _choice(*REDUCTIONS),
     ("dice_loss", "reduction"): _choice(*REDUCTIONS),
+    ("distance_map", "classes"): _integer(1),
     ("dual_task_loss", "reduction"): _choice(*REDUCTIONS),
     ("generalized_dice_loss", "reduction"): _choice(*REDUCTIONS),
     ("jaccard_loss", "reduction"): _choice(*REDUCTIONS),
@@ -192,6 +201,7 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("tversky_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_hinge_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_softmax_loss", "reduction"): _choice(*REDUCTIONS),
+    ("hausdorff_dt_loss", "alpha"): _number(0, open_low=True),
     ("tversky_loss", "alpha"): _number(0),
     ("tversky_loss", "beta"): _number(0),
     ("tversky_loss", "gamma"): _number(0, open_low=True),

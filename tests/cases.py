@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import reference
+from reference import distance
 
 import arrayloss as al
 
@@ -119,6 +120,47 @@ def two_scores(rng: Generator) -> Sample:
     return labels(rng, classes=2)
 
 
+def signed_distance(rng: Generator) -> Sample:
+    """Scores, labels and the signed distances to the boundaries of the labels."""
+    sample = labels(rng)
+    return replace(sample, arrays={"distance": distance.distance_map(sample.target, 4)})
+
+
+def one_signed_distance(rng: Generator) -> Sample:
+    """The same of one score against 0 and 1."""
+    sample = binary(rng)
+    return replace(sample, arrays={"distance": distance.distance_map(sample.target, 2)[:, 1:]})
+
+
+def both_distances(rng: Generator) -> Sample:
+    """Scores, labels and the distances to the boundaries of the labels and of what is predicted."""
+    return _with_both(labels(rng), 4)
+
+
+def one_of_both_distances(rng: Generator) -> Sample:
+    """The same of one score against 0 and 1."""
+    return _with_both(binary(rng), 2)
+
+
+def shares(rng: Generator) -> Sample:
+    """The same of probabilities."""
+    sample = both_distances(rng)
+    odds = np.exp(sample.logits)
+    return replace(sample, logits=odds / odds.sum(axis=1, keepdims=True))
+
+
+def _with_both(sample: Sample, classes: int) -> Sample:
+    """Return a sample with the distances of the target, and of the prediction by any reading of the scores."""
+    shown = sample.logits.shape[1]
+    odds = np.exp(sample.logits)
+    p = odds / (odds.sum(axis=1, keepdims=True) if shown > 1 else 1.0 + odds)
+    arrays = {
+        "target_distance": distance.distance_map(sample.target, classes, signed=False)[:, -shown:],
+        "prediction_distance": distance.prediction_distance(p, sample.target != 255),
+    }
+    return replace(sample, arrays=arrays)
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss object and the inputs it is tried on."""
@@ -215,6 +257,13 @@ CASES = [
     Case(al.LovaszSoftmaxLoss(per_image=True), sparse, 1e-4),
     Case(al.LovaszHingeLoss(), binary, 1e-4),
     Case(al.LovaszHingeLoss(per_image=True), two_scores, 1e-4),
+    Case(al.BoundaryLoss(), signed_distance),
+    Case(al.BoundaryLoss(include_background=False, weight=W4), signed_distance),
+    Case(al.BoundaryLoss(activation="sigmoid"), one_signed_distance),
+    Case(al.HausdorffDTLoss(), both_distances),
+    Case(al.HausdorffDTLoss(alpha=1.3, include_background=False, weight=W4), both_distances),
+    Case(al.HausdorffDTLoss(activation="sigmoid"), one_of_both_distances),
+    Case(al.HausdorffDTLoss(activation=None), shares),
     Case(al.L1Loss(), entries),
     Case(al.MSELoss(), entries),
     Case(al.BCEDiceLoss(), binary),

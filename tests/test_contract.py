@@ -224,8 +224,9 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
         moved = replace(sample, logits=np.moveaxis(sample.logits, 1, axis))
         if sample.target.shape == sample.logits.shape:
             moved = replace(moved, target=np.moveaxis(sample.target, 1, axis))
-        if "noise" in sample.arrays:
-            moved = replace(moved, arrays={"noise": np.moveaxis(sample.arrays["noise"], 1, axis)})
+        like_logits = {name: x for name, x in sample.arrays.items() if x.shape == sample.logits.shape}
+        arrays = {name: np.moveaxis(x, 1, axis) for name, x in like_logits.items()}
+        moved = replace(moved, arrays={**sample.arrays, **arrays})
         value_moved, (grad_moved,) = run(backend, replace(case.loss, axis=axis), moved)
         np.testing.assert_allclose(value_moved, value, rtol=1e-13)
         close(np.moveaxis(grad_moved, axis, 1), grad, 1e-12)
@@ -414,6 +415,7 @@ def test_half_precision_sums_do_not_overflow(backend: Backend) -> None:
 # Bad input ----------------------------------------------------------------------------------------------------------
 
 LABELLED = ("labels", "binary", "images", "noisy", "edged", "sparse", "two_scores")
+LABELLED += ("signed_distance", "one_signed_distance", "both_distances", "one_of_both_distances")
 LABEL_CASES = [c for c in CASES if c.make.__name__ in LABELLED and c.options.get("ignore_index", 0) != 0]
 
 
@@ -486,6 +488,9 @@ BAD_OPTIONS = [
     ("pos_weight", [1.0, 2.0]),
     ("pos_weight", -1.0),
     ("edge_label", 1),
+    ("activation", "relu"),
+    ("alpha", 0.0),
+    ("include_background", 1),
 ]
 
 

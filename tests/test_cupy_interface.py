@@ -142,6 +142,17 @@ def test_label_edges(interface: Any, stand_in: Any, dtype: str) -> None:
 
 
 SQUARED = generic.Formula(lambda xp, x, t: (x - t) * (x - t), lambda xp, x, t: 2.0 * (x - t))
+
+
+@pytest.mark.cupy
+def test_what_the_host_reads_distances_with(interface: Any) -> None:
+    # Reading takes a GPU; no loss does it unless it is to compute distances.
+    import cupy
+
+    inspect.signature(cupy.asnumpy).bind(interface.real_array(interface.Array("int64")))
+    assert "asnumpy" in interface.READING
+
+
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
@@ -175,6 +186,8 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "sigmoid": lambda xp, z, y, m: (xp, z),
     "sign": lambda xp, z, y, m: (xp, z),
     "softmax": lambda xp, z, y, m: (xp, z, m),
+    "softmax_mean": lambda xp, z, y, m: (xp, z, xp.abs(z), m),
+    "softmax_squares": lambda xp, z, y, m: (xp, z, y, xp.abs(z), m),
     "softmax_sums": lambda xp, z, y, m: (xp, z, y, m),
     "softplus": lambda xp, z, y, m: (xp, z),
     "sum_positions": lambda xp, z, y, m: (xp, z),
@@ -206,6 +219,7 @@ def test_every_kernel_has_a_call() -> None:
         "extended",
         "gumbel",
         "library",
+        "on_host",
         "whole",
     } == set(KERNELS)
 

@@ -25,6 +25,7 @@ KINDS: dict[str, list[str]] = {
     "BCEDiceLoss": ["labels", "one class", "multilabel"],
     "BCELoss": ["labels", "one class", "multilabel", "edges"],
     "BootstrappedCrossEntropyLoss": ["labels"],
+    "BoundaryLoss": ["distance"],
     "CrossEntropyLoss": ["labels", "probabilities"],
     "DiceCELoss": ["labels", "probabilities"],
     "DiceLoss": ["labels", "probabilities"],
@@ -32,6 +33,7 @@ KINDS: dict[str, list[str]] = {
     "EdgeAttentionLoss": ["edged"],
     "GeneralizedDiceLoss": ["labels", "probabilities"],
     "JaccardLoss": ["labels", "probabilities"],
+    "HausdorffDTLoss": ["distances"],
     "L1Loss": ["entries"],
     "LogCoshDiceLoss": ["labels", "probabilities"],
     "LovaszHingeLoss": ["one class", "two classes"],
@@ -77,10 +79,13 @@ def bce_weight(shape: Shape) -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), st.just("dynamic"), each_image)
 
 
-#: A strategy for every option of every loss.
+#: A strategy for every option of every loss; a name with that of a class is for that class alone.
 OPTIONS: dict[str, Any] = {
+    "HausdorffDTLoss.alpha": lambda shape: st.sampled_from([0.5, 1.0, 2.0]),
+    "TverskyLoss.alpha": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
+    "TverskyLoss.gamma": lambda shape: st.sampled_from([0.75, 1.0, 2.0]),
+    # What are probabilities already cannot be hostile.
     "activation": lambda shape: st.sampled_from(["softmax", "softmax", "sigmoid"]),
-    "alpha": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
     "batch": lambda shape: st.booleans(),
     "beta": lambda shape: st.sampled_from([0.1, 0.7, 1.0]),
     "border": lambda shape: st.integers(0, 3),
@@ -92,7 +97,6 @@ OPTIONS: dict[str, Any] = {
     "coef": lambda shape: st.just([0.5, 2.0]),
     "edge_label": lambda shape: st.just(False),
     "edge_threshold": lambda shape: st.sampled_from([0.0, 0.4, 0.8, 1.0]),
-    "gamma": lambda shape: st.sampled_from([0.75, 1.0, 2.0]),
     "include_background": lambda shape: st.just(True) if shape.classes == 1 else st.booleans(),
     "label_smoothing": lambda shape: st.sampled_from([0.0, 0.0, 0.1, 1.0]),
     "lambda_bce": lambda shape: st.sampled_from([0.0, 1.0, 2.5]),
@@ -135,6 +139,11 @@ class Call:
     labels: str
 
 
+def strategy(loss: type[al.Loss], option: str) -> Any:
+    """Return what draws an option of a loss."""
+    return OPTIONS.get(f"{loss.__name__}.{option}") or OPTIONS[option]
+
+
 @st.composite
 def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     """Draw a loss of a class and inputs for it."""
@@ -144,7 +153,7 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     shape = Shape(2, CLASSES_OF.get(kind, 3), (3, 4)) if one_shape else draw(shapes(kind))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     fields = set(loss.__dataclass_fields__)  # type: ignore[attr-defined]
-    options = {name: draw(OPTIONS[name](shape)) for name in sorted(fields - OF_INPUTS)}
+    options = {name: draw(strategy(loss, name)(shape)) for name in sorted(fields - OF_INPUTS)}
     if loss is al.BCELoss:
         options["weight"] = draw(bce_weight(shape))
         options["edge_label"] = kind == "edges"
@@ -164,6 +173,8 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     return Call(reduced(draw, loss, options), sample, dtype, draw(st.sampled_from(label_dtypes(sample, backend))))
 
 
+#: What a call takes beside the labels.
+DISTANCES = {"distance": ("distance",), "distances": ("target_distance", "prediction_distance")}
 #: The number of classes, where it is not free.
 CLASSES_OF = {"one class": 1, "two classes": 2, "edges": 1}
 
@@ -213,6 +224,9 @@ def inputs(
     everywhere = np.broadcast_to(~valid[:, None], logits.shape)
     spoil(draw, logits, everywhere)
     arrays = {"noise": rng.gumbel(size=shape.logits)} if kind == "noisy" else {}
+    for name in DISTANCES.get(kind, ()):
+        arrays[name] = rng.uniform(0.0 if kind == "distances" else -3.0, 3.0, size=shape.logits)
+        spoil(draw, arrays[name], everywhere)
     if kind == "edged":
         return Sample((logits, rng.random((shape.images, 1, *shape.space))), labels, arrays, everywhere)
     return Sample(logits, labels, arrays, everywhere)
@@ -275,7 +289,8 @@ def reduced(draw: Any, loss: type[al.Loss], options: dict[str, Any]) -> al.Loss:
 def test_every_loss_and_option_is_drawn() -> None:
     assert {loss.__name__ for loss in CLASSES} <= set(KINDS)
     for loss in CLASSES:
-        assert set(loss.__dataclass_fields__) - OF_INPUTS <= set(OPTIONS)  # type: ignore[attr-defined]
+        for option in set(loss.__dataclass_fields__) - OF_INPUTS:  # type: ignore[attr-defined]
+            assert strategy(loss, option), option
 
 
 def rounded(x: np.ndarray, dtype: str) -> np.ndarray:

@@ -55,16 +55,20 @@ def _trial(loss_class: type[arrayloss.Loss], scores: Array, labels: Array) -> Tr
 
     given = {name: value for name, value in _OPTIONS.items() if name in options_of(loss_class)}
     loss = loss_class(**given)
-    # Noise that is 0 leaves a random loss with nothing to draw.
-    noise = {"noise": np.zeros_like(scores)} if "noise" in call_arrays(loss_class) else {}
+    taken = call_arrays(loss_class)
+    # Noise that is 0 leaves a random loss with nothing to draw, and a distance of 0 is that of no boundary.
+    arrays: dict[str, Array] = {n: np.zeros_like(scores) for n in ("noise", "prediction_distance") if n in taken}
+    for name in {"distance", "target_distance"} & set(taken):
+        distance = arrayloss.distance_map(labels, len(CLASSES), ignore_index=IGNORED, signed=name == "distance")
+        arrays[name] = distance.astype(scores.dtype)
     refusals = []
     for logits, target in _forms(scores, labels):
         try:
-            loss(logits, target, **noise)
+            loss(logits, target, **arrays)
         except (TypeError, ValueError) as error:
             refusals.append(error)
         else:
-            return Trial(loss, logits, target, noise)
+            return Trial(loss, logits, target, arrays)
     raise ExceptionGroup(f"{loss!r} takes none of the demo's inputs", refusals)
 
 

@@ -20,6 +20,10 @@ def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array
     return x if mask is None else cupy.where(mask, x, value)
 
 
+def on_host(x: Array) -> Any:
+    return cupy.asnumpy(x)
+
+
 def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
     if rng is None:
         rng = cupy.random.default_rng()

@@ -42,7 +42,7 @@ TRIANGLE = tuple(n / 25.0 for n in (1, 2, 3, 4, 5, 4, 3, 2, 1))
 #: Whether the environment asks for the portable forms, and for torch's and XLA's own sort.
 PORTABLE = os.environ.get("ARRAYLOSS_PORTABLE", "0") not in ("", "0")
 #: What a library tells about its arrays, which has no portable form.
-_FACTS = ("as_array", "constant", "gumbel", "host_range", "label_dtype", "scalar_like")
+_FACTS = ("as_array", "constant", "gumbel", "host_range", "label_dtype", "on_host", "scalar_like")
 
 #: How the tape takes a kernel that has no `_rule`: on plain arrays, its result being a constant to differentiation ...
 CONSTANTS = frozenset(
@@ -57,6 +57,7 @@ CONSTANTS = frozenset(
         "label_counts",
         "label_dtype",
         "lovasz_weights",
+        "on_host",
         "one_hot",
         "scalar_like",
     }
@@ -93,6 +94,19 @@ def constant(x: Array) -> Array:
 def host_range(x: Array) -> tuple[float, float] | None:
     """Return the least and the largest value where reading them costs no synchronisation and no trace, else None."""
     return None
+
+
+def on_host(x: Array) -> Any:
+    """Return the values of `x` as a NumPy array, waiting for them where need be.
+
+    Where there are none to read, as in tracing, a TypeError says why.
+    """
+    import numpy as np
+
+    try:
+        return np.asarray(x)
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(f"its library has no values for the host ({error})") from error
 
 
 def label_dtype(xp: Namespace, dtype: str) -> Any:
@@ -340,6 +354,36 @@ def binary_label_total_rule(xp: Namespace, x: Array, labels: Array, valid: Array
 def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
     """Return `binary_total` of the one-hot form of labels."""
     return binary_total(xp, x, *_one_hot_target(xp, x, labels, valid))
+
+
+def softmax_mean_rule(xp: Namespace, z: Array, values: Array, valid: Array | None) -> Rule:
+    p, _ = softmax_rule(xp, z, valid)
+    values = where_valid(xp, valid, values)
+    mean = xp.sum(p * values, axis=1)
+    return mean, lambda g: p * (values - xp.expand_dims(mean, axis=1)) * xp.expand_dims(g, axis=1)
+
+
+def softmax_mean(xp: Namespace, z: Array, values: Array, valid: Array | None) -> Array:
+    """Return the sum over the classes of softmax(z)_c values_c at each position, shape `(N, *S)`.
+
+    `values`, of the shape of z, are constants.
+    """
+    return softmax_mean_rule(xp, z, values, valid)[0]
+
+
+def softmax_squares_rule(xp: Namespace, z: Array, labels: Array, values: Array, valid: Array | None) -> Rule:
+    p, back = softmax_rule(xp, z, valid)
+    error = p - xp.astype(one_hot(xp, labels, z.shape[1]), p.dtype)
+    weighed = error * where_valid(xp, valid, values)
+    return xp.sum(error * weighed, axis=1), lambda g: back(weighed * xp.expand_dims(2.0 * g, axis=1))
+
+
+def softmax_squares(xp: Namespace, z: Array, labels: Array, values: Array, valid: Array | None) -> Array:
+    """Return the sum over the classes of values_c (softmax(z)_c - [c = label])^2 at each position, shape `(N, *S)`.
+
+    `values`, of the shape of z, are constants.
+    """
+    return softmax_squares_rule(xp, z, labels, values, valid)[0]
 
 
 def softmax_sums_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:

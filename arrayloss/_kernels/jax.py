@@ -44,6 +44,12 @@ def host_range(x: Array) -> tuple[float, float] | None:
     return on_host.min().item(), on_host.max().item()
 
 
+def on_host(x: Array) -> Any:
+    if isinstance(x, jax.core.Tracer):
+        raise TypeError("JAX traces it (jit, vmap or a gradient), and it has no values yet")
+    return np.asarray(x)
+
+
 def label_dtype(xp: Namespace, dtype: str) -> Any:
     # Without x64 there is no int64; a uint32 beyond int32 wraps to a negative number and is refused as a label.
     return jnp.int64 if dtype in ("int64", "uint64") else jnp.int32
@@ -261,6 +267,85 @@ _jitted_softmax = jax.jit(_softmax)
 
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     return _jitted_softmax(z, valid)
+
+
+def _summed_mean(z: Array, values: Array, top: Array, total: Array) -> Array:
+    return jnp.sum(jnp.exp(z - top[:, None]) * values, axis=1) / total
+
+
+def _unrolled_mean(z: Array, values: Array, top: Array, total: Array) -> Array:
+    """The same, class by class, where that is fast."""
+    if z.shape[1] > _UNROLL:
+        return _summed_mean(z, values, top, total)
+    mean = jnp.exp(z[:, 0] - top) * values[:, 0]
+    for c in range(1, z.shape[1]):
+        mean = mean + jnp.exp(z[:, c] - top) * values[:, c]
+    return mean / total
+
+
+@jax.custom_jvp
+def _softmax_mean(z: Array, values: Array, valid: Array | None) -> Array:
+    mean = _held(_unrolled_mean, _summed_mean, z, values, *_held_top_and_total(z))
+    return where_or(jnp, valid, mean, 0)
+
+
+@_softmax_mean.defjvp
+def _softmax_mean_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, values, valid = primals
+    top, total = _held_top_and_total(z)
+    mean = where_or(jnp, valid, _held(_unrolled_mean, _summed_mean, z, values, top, total), 0)
+    # The probabilities are computed again where they are used, and never stored.
+    slopes = where_valid(jnp, valid, _softmax_of(z, valid, top, total) * (values - mean[:, None]))
+    return mean, jnp.sum(slopes * tangents[0], axis=1)
+
+
+_jitted_softmax_mean = jax.jit(_softmax_mean)
+
+
+def softmax_mean(xp: Namespace, z: Array, values: Array, valid: Array | None) -> Array:
+    return _jitted_softmax_mean(z, values, valid)
+
+
+def _summed_squares(z: Array, labels: Array, values: Array, top: Array, total: Array) -> Array:
+    error = jnp.exp(z - top[:, None]) / total[:, None] - one_hot(jnp, labels, z.shape[1])
+    return jnp.sum(error * error * values, axis=1)
+
+
+def _unrolled_squares(z: Array, labels: Array, values: Array, top: Array, total: Array) -> Array:
+    """The same, class by class, where that is fast."""
+    if z.shape[1] > _UNROLL:
+        return _summed_squares(z, labels, values, top, total)
+    share, losses = 1 / total, jnp.zeros_like(top)
+    for c in range(z.shape[1]):
+        error = jnp.exp(z[:, c] - top) * share - (labels == c)
+        losses = losses + error * error * values[:, c]
+    return losses
+
+
+@jax.custom_jvp
+def _softmax_squares(z: Array, labels: Array, values: Array, valid: Array | None) -> Array:
+    losses = _held(_unrolled_squares, _summed_squares, z, labels, values, *_held_top_and_total(z))
+    return where_or(jnp, valid, losses, 0)
+
+
+@_softmax_squares.defjvp
+def _softmax_squares_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, labels, values, valid = primals
+    top, total = _held_top_and_total(z)
+    losses = where_or(jnp, valid, _held(_unrolled_squares, _summed_squares, z, labels, values, top, total), 0)
+    at_label = _at_label(values, labels) * (jnp.exp(_at_label(z, labels) - top) / total - 1)
+    # As above, the probabilities are never stored.
+    p = _softmax_of(z, valid, top, total)
+    error = p - one_hot(jnp, labels, z.shape[1])
+    slopes = where_valid(jnp, valid, 2 * p * (error * values - (losses + at_label)[:, None]))
+    return losses, jnp.sum(slopes * tangents[0], axis=1)
+
+
+_jitted_softmax_squares = jax.jit(_softmax_squares)
+
+
+def softmax_squares(xp: Namespace, z: Array, labels: Array, values: Array, valid: Array | None) -> Array:
+    return _jitted_softmax_squares(z, labels, values, valid)
 
 
 @jax.jit

@@ -50,6 +50,13 @@ def host_range(x: Array) -> tuple[float, float] | None:
     return low.item(), high.item()
 
 
+def on_host(x: Array) -> Any:
+    traced = torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    if traced or x.is_meta or isinstance(x, torch._subclasses.FakeTensor):
+        raise TypeError("torch traces it (compile, torch.func, meta or fake tensors), and it has no values yet")
+    return x.detach().cpu().numpy()
+
+
 def _host_finite(x: Array) -> bool:
     """Whether a sum says that nothing in `x` is NaN or infinite; False where that cannot be read."""
     return _eager(x) and math.isfinite(x.detach().sum().item())
@@ -174,6 +181,66 @@ def _softmax_rule(z: Array, valid: Array | None) -> Rule:
 
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     return _by_rule(_softmax, _softmax_rule, z, valid)
+
+
+def _finite_softmax(z: Array, valid: Array | None) -> Array:
+    """Return softmax(z), finite where not valid."""
+    p = torch.softmax(z.detach(), 1)
+    return p if valid is None or _host_finite(p[:, 0]) else torch.where(valid.unsqueeze(1), p, 0.0)
+
+
+def _softmax_mean(xp: Namespace, z: Array, values: Array, valid: Array | None) -> Array:
+    return (softmax(xp, z, valid) * _clean(values, valid)).sum(1)
+
+
+def _softmax_mean_rule(z: Array, values: Array, valid: Array | None) -> Rule:
+    p, values = _finite_softmax(z, valid), _clean(values, valid)
+    mean = torch.zeros_like(p[:, 0])
+    for at in _slabs(p):
+        mean += (p[:, at] * values[:, at]).sum(1)
+
+    def vjp(g: Array) -> Array:
+        # p (values - mean) g, into p itself, slab by slab: what lies between is small.
+        g = where_or(array_api_compat.torch, valid, g, 0.0).unsqueeze(1)
+        for at in _slabs(p):
+            p[:, at].mul_((values[:, at] - mean.unsqueeze(1)).mul_(g))
+        return p
+
+    return where_or(array_api_compat.torch, valid, mean, 0.0), vjp
+
+
+def softmax_mean(xp: Namespace, z: Array, values: Array, valid: Array | None) -> Array:
+    return _by_rule(_softmax_mean, _softmax_mean_rule, z, values, valid)
+
+
+def _softmax_squares(xp: Namespace, z: Array, labels: Array, values: Array, valid: Array | None) -> Array:
+    index = labels.unsqueeze(1)
+    error = softmax(xp, z, valid).scatter_add(1, index, -torch.ones_like(index, dtype=z.dtype))
+    return where_or(xp, valid, (error.square() * _clean(values, valid)).sum(1), 0.0)
+
+
+def _softmax_squares_rule(z: Array, labels: Array, values: Array, valid: Array | None) -> Rule:
+    index, values = labels.unsqueeze(1), _clean(values, valid)
+    error = _finite_softmax(z, valid)
+    error.scatter_add_(1, index, -torch.ones_like(index, dtype=z.dtype))
+    losses = torch.zeros_like(error[:, 0])
+    for at in _slabs(error):
+        losses += error[:, at].square().mul_(values[:, at]).sum(1)
+    losses = where_or(array_api_compat.torch, valid, losses, 0.0)
+
+    def vjp(g: Array) -> Array:
+        # p (v e - sum of p v e) 2 g with p = e + [c = label], into the error e itself, slab by slab.
+        g = where_or(array_api_compat.torch, valid, 2.0 * g, 0.0).unsqueeze(1)
+        mean = losses.unsqueeze(1) + values.gather(1, index) * error.gather(1, index)
+        for at in _slabs(error):
+            error[:, at].mul_((values[:, at] * error[:, at]).sub_(mean).mul_(g))
+        return error.scatter_add_(1, index, losses.unsqueeze(1) * -g)
+
+    return losses, vjp
+
+
+def softmax_squares(xp: Namespace, z: Array, labels: Array, values: Array, valid: Array | None) -> Array:
+    return _by_rule(_softmax_squares, _softmax_squares_rule, z, labels, values, valid)
 
 
 def softplus(xp: Namespace, x: Array) -> Array:
