@@ -17,6 +17,10 @@ from arrayloss.boundary import (
     dual_task_loss,
     relax_boundary_loss,
 )
+from arrayloss.connectivity import (
+    SemanticConnectivityLoss,
+    semantic_connectivity_loss,
+)
 from arrayloss.cross_entropy import (
     CrossEntropyLoss,
     cross_entropy_loss,
@@ -70,6 +74,7 @@ __all__ = [
     "OhemCrossEntropyLoss",
     "OhemEdgeAttentionLoss",
     "RelaxBoundaryLoss",
+    "SemanticConnectivityLoss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
     "cross_entropy_loss",
@@ -85,5 +90,6 @@ __all__ = [
     "ohem_cross_entropy_loss",
     "ohem_edge_attention_loss",
     "relax_boundary_loss",
+    "semantic_connectivity_loss",
     "value_and_grad",
 ]

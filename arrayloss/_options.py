@@ -157,6 +157,7 @@ _CHECKS: dict[str, Check] = {
     "label_smoothing": _number(0, 1),
     "loss_th": _number(),
     "losses": _losses,
+    "max_components": _integer(1),
     "min_K": _integer(0),
     "min_kept": _integer(0),
     "per_image": _flag,
@@ -179,6 +180,7 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("lovasz_hinge_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_softmax_loss", "reduction"): _choice(*REDUCTIONS),
     ("mixed_loss", "reduction"): _optional(_choice(*REDUCTIONS)),
+    ("semantic_connectivity_loss", "reduction"): _choice(*REDUCTIONS),
 }
 
 

@@ -89,6 +89,13 @@ def images(rng: Generator) -> Sample:
     return replace(sample, target=np.where(sample.target == 255, 255, blocky))
 
 
+def regions(rng: Generator) -> Sample:
+    """The same with scores that find most of the labels: components of the prediction and of the truth meet."""
+    sample = images(rng)
+    hit = sample.target[:, None] == np.arange(4).reshape(1, 4, 1, 1)
+    return replace(sample, logits=sample.logits + 3.0 * hit)
+
+
 def noisy(rng: Generator) -> Sample:
     """The same with Gumbel noise."""
     sample = images(rng)
@@ -197,6 +204,9 @@ CASES = [
     Case(al.LovaszHingeLoss(per_image=True), two_scores, 1e-4),
     Case(al.L1Loss(), entries),
     Case(al.MSELoss(), entries),
+    Case(al.SemanticConnectivityLoss(), regions),
+    Case(al.SemanticConnectivityLoss(), images),
+    Case(al.SemanticConnectivityLoss(max_components=2), regions),
     Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
     Case(al.MixedLoss([al.OhemCrossEntropyLoss(0.3, 5), al.LovaszSoftmaxLoss()], [1.0, 0.5]), labels, 1e-4),
 ]

@@ -144,8 +144,11 @@ def test_label_edges(interface: Any, stand_in: Any, dtype: str) -> None:
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
+    "at_classes": lambda xp, z, y, m: (xp, z, xp.stack([y, 3 - y], axis=1)),
     "binary_label_total": lambda xp, z, y, m: (xp, z, y, m),
     "binary_total": lambda xp, z, y, m: (xp, z, xp.astype(z > 0.0, z.dtype), z < 2.0),
+    "bin_totals": lambda xp, z, y, m: (xp, _rows(xp, z), xp.reshape(xp.stack([y, y, y, y], axis=1), (8, 1200)), 7),
+    "components": lambda xp, z, y, m: (xp, xp.where(m, y, -xp.ones_like(y)), 4, 3),
     "constant": lambda xp, z, y, m: (z,),
     "host_range": lambda xp, z, y, m: (z,),
     "kth_largest": lambda xp, z, y, m: (xp, _rows(xp, z), 5),

@@ -11,6 +11,7 @@ import numpy as np
 
 from arrayloss._kernels import generic
 from arrayloss._kernels.generic import Array, Namespace, Rule, _numpy_gumbel
+from arrayloss._kernels.numpy_components import ranked_components
 from arrayloss._kernels.numpy_lovasz import hinge_extension, softmax_extension
 
 #: Positions per block: with 19 classes in float32 a block is 300 kB, within the second-level cache.
@@ -302,6 +303,21 @@ def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int
     for n, y in enumerate(labels):
         counts[n] = np.bincount(y.ravel() if valid is None else y[valid[n]], minlength=classes)
     return counts
+
+
+def bin_totals_rule(xp: Namespace, x: Array, bins: Array, size: int) -> Rule:
+    images = x.shape[0]
+    flat = bins + np.arange(images)[:, None] * size
+    totals = np.bincount(flat.reshape(-1), weights=x.reshape(-1), minlength=images * size)
+    return totals.reshape(images, size).astype(x.dtype), lambda g: np.take_along_axis(g, bins, axis=1)
+
+
+def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
+    return bin_totals_rule(xp, x, bins, size)[0]
+
+
+def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
+    return ranked_components(labels, classes, most)
 
 
 def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:

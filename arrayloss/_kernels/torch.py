@@ -14,7 +14,7 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from arrayloss._kernels import generic, numpy_lovasz
+from arrayloss._kernels import generic, numpy_components, numpy_lovasz
 from arrayloss._kernels.generic import Array, Namespace, Rule, ranked_lovasz_weights
 
 #: Where softplus(x) is x in float64 too; torch's own bound serves float32 alone.
@@ -107,6 +107,11 @@ def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array
 
 def where_valid(xp: Namespace, valid: Array | None, x: Array) -> Array:
     return x if valid is None else torch.where(valid.unsqueeze(1), x, 0.0)
+
+
+def at_classes(xp: Namespace, x: Array, classes: Array) -> Array:
+    # The array API's own is compiled anew for every size.
+    return x.gather(1, classes)
 
 
 def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
@@ -292,6 +297,43 @@ def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
     if _eager(row) and int((row > bound).count_nonzero()) >= k:
         return torch.full((1,), torch.inf, dtype=row.dtype)
     return kth_largest(xp, row, k)
+
+
+def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
+    # In float64: a float32 running sum drifts over a large image.
+    zero = torch.zeros((x.shape[0], size), dtype=torch.float64, device=x.device)
+    return zero.scatter_add(1, bins, x.to(torch.float64)).to(x.dtype)
+
+
+def _components_of(labels: Array, classes: int, most: int) -> Array:
+    if labels.device.type == "cpu" and not generic.PORTABLE:
+        return torch.from_numpy(numpy_components.ranked_components(labels.numpy(), classes, most))
+    return generic.components(array_api_compat.torch, labels, classes, most)
+
+
+# An operator of its own, into which nothing looks: a compiler sees one step, and on the host NumPy labels the regions
+# under the transforms too.
+_components: Any = torch.library.custom_op(
+    "arrayloss::components",
+    _components_of,
+    mutates_args=(),
+    schema="(Tensor labels, SymInt classes, SymInt most) -> Tensor",
+)
+
+
+@_components.register_fake
+def _(labels: Array, classes: int, most: int) -> Array:
+    return torch.empty(labels.shape, dtype=labels.dtype, device=labels.device)
+
+
+@_components.register_vmap
+def _(info: Any, in_dims: Any, labels: Array, classes: int, most: int) -> tuple[Array, int]:
+    labels = labels.movedim(in_dims[0], 0)
+    return _components(labels.flatten(0, 1), classes, most).reshape(labels.shape), 0
+
+
+def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
+    return _components(labels, classes, most)
 
 
 def _running_sum(xp: Namespace, x: Array) -> Array:
