@@ -38,9 +38,9 @@ def semantic_connectivity_loss(
         \ell = \sum_{i:\, A_i \cap B = \emptyset} \frac{1}{|A_i|} \sum_{A_i} p_c
 
     with :math:`g` components :math:`B_j`, of which one meets :math:`m_j` predicted ones; one that meets none has
-    :math:`s_j = \sum_{B_j} p_c\, /\, |B_j|`. The loss of the class is :math:`1 - S_{nc}`, and where no :math:`A_i` meets
-    any :math:`B_j` it has :math:`(\sum_{A \setminus B} p_c + \sum_B (1 - p_c))\, /\, P` on top, with :math:`P` valid
-    pixels in the image.
+    :math:`s_j = \sum_{B_j \setminus A} p_c\, /\, |B_j|`. The loss of the class is :math:`1 - S_{nc}`, and where no
+    :math:`A_i` meets any :math:`B_j` it has :math:`(\sum_{A \setminus B} p_c + \sum_B (1 - p_c))\, /\, P` on top, with
+    :math:`P` valid pixels in the image.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def _tables(inputs: Inputs, most: int) -> tuple[Array, Array]:
     the true ones. Pixels that are neither (the last row of the last column) are left out.
     """
     xp, k, labels, side = inputs.xp, inputs.kernels, inputs.labels, most + 2
-    predicted = xp.astype(xp.argmax(k.constant(inputs.logits), axis=1), labels.dtype)
+    predicted = xp.astype(k.top_class(xp, k.constant(inputs.logits)), labels.dtype)
     row, column = (
         k.components(xp, k.where_or(xp, inputs.valid, y, -1), inputs.classes, most) for y in (predicted, labels)
     )
@@ -166,8 +166,7 @@ def _tables(inputs: Inputs, most: int) -> tuple[Array, Array]:
     wrong = ~right
     valid = xp.ones_like(wrong) if inputs.valid is None else inputs.valid
     counted = xp.astype(xp.stack([valid, valid & wrong], axis=1), inputs.logits.dtype)
-    p = k.softmax(xp, inputs.logits, inputs.valid)
-    masses = k.at_classes(xp, p, xp.stack([predicted, labels], axis=1)) * counted
+    p = k.softmax_at(xp, inputs.logits, xp.stack([predicted, labels], axis=1), inputs.valid)
     images, entries = labels.shape[0], 2 * math.prod(labels.shape[1:])
 
     def table(x: Array) -> Array:
@@ -176,7 +175,7 @@ def _tables(inputs: Inputs, most: int) -> tuple[Array, Array]:
         return xp.reshape(totals, (images, inputs.classes, side, side))
 
     flat = xp.reshape(xp.stack(bins, axis=1), (images, entries))
-    return table(masses), table(counted)
+    return table(p * counted), table(counted)
 
 
 def _connectivity(inputs: Inputs, found: Array, missed: Array, sizes: Array) -> Array:

@@ -144,7 +144,6 @@ def test_label_edges(interface: Any, stand_in: Any, dtype: str) -> None:
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
-    "at_classes": lambda xp, z, y, m: (xp, z, xp.stack([y, 3 - y], axis=1)),
     "binary_label_total": lambda xp, z, y, m: (xp, z, y, m),
     "binary_total": lambda xp, z, y, m: (xp, z, xp.astype(z > 0.0, z.dtype), z < 2.0),
     "bin_totals": lambda xp, z, y, m: (xp, _rows(xp, z), xp.reshape(xp.stack([y, y, y, y], axis=1), (8, 1200)), 7),
@@ -173,10 +172,12 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     ),
     "scalar_like": lambda xp, z, y, m: (xp, z, (1.0, 2.0)),
     "softmax": lambda xp, z, y, m: (xp, z, m),
+    "softmax_at": lambda xp, z, y, m: (xp, z, xp.stack([y, 3 - y], axis=1), m),
     "softmax_sums": lambda xp, z, y, m: (xp, z, y, m),
     "softplus": lambda xp, z, y, m: (xp, z),
     "sum_positions": lambda xp, z, y, m: (xp, z),
     "take_class": lambda xp, z, y, m: (xp, z[0, :, 0, 0], y),
+    "top_class": lambda xp, z, y, m: (xp, z),
     "triangle": lambda xp, z, y, m: (xp, z, 3),
     "where_or": lambda xp, z, y, m: (xp, z > 0.0, z, 1.0),
     "where_valid": lambda xp, z, y, m: (xp, m, z),

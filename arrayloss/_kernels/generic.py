@@ -48,10 +48,11 @@ CONSTANTS = frozenset(
         "lovasz_weights",
         "one_hot",
         "scalar_like",
+        "top_class",
     }
 )
 #: ... or in the portable form, which runs on variables.
-SHIMS = frozenset({"at_classes", "sum_positions", "take_class", "triangle", "where_or", "where_valid"})
+SHIMS = frozenset({"sum_positions", "take_class", "triangle", "where_or", "where_valid"})
 
 
 def library(x: Array) -> Library:
@@ -138,11 +139,6 @@ def one_hot(xp: Namespace, labels: Array, classes: int) -> Array:
     return xp.expand_dims(labels, axis=1) == xp.reshape(index, (1, classes) + (1,) * (labels.ndim - 1))
 
 
-def at_classes(xp: Namespace, x: Array, classes: Array) -> Array:
-    """Return the entries of `x` (N, C, *S) at classes (N, K, *S)."""
-    return xp.take_along_axis(x, classes, axis=1)
-
-
 def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
     """Return `per_class[label]` at every position."""
     return xp.reshape(xp.take(per_class, xp.reshape(labels, (-1,)), axis=0), labels.shape)
@@ -217,6 +213,23 @@ def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     """Return softmax(z) over the classes."""
     return softmax_rule(xp, z, valid)[0]
+
+
+def softmax_at_rule(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Rule:
+    p, back = softmax_rule(xp, z, valid)
+
+    def vjp(g: Array) -> Array:
+        total = xp.zeros_like(p)
+        for i in range(classes.shape[1]):
+            total = total + xp.astype(one_hot(xp, classes[:, i, ...], z.shape[1]), p.dtype) * g[:, i : i + 1, ...]
+        return back(total)
+
+    return xp.take_along_axis(p, classes, axis=1), vjp
+
+
+def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    """Return softmax(z) at classes `(N, K, *S)`, not many."""
+    return softmax_at_rule(xp, z, classes, valid)[0]
 
 
 def members_nll_rule(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Rule:
@@ -416,6 +429,11 @@ def any_of(xp: Namespace, mask: Array) -> Array:
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
     """Return how many valid positions of each image have each label, shape `(N, C)`."""
     return sum_positions(xp, xp.astype(_valid_one_hot(xp, labels, valid, classes), dtype))
+
+
+def top_class(xp: Namespace, z: Array) -> Array:
+    """Return the class with the largest score, the first of equal ones, shape `(N, *S)`."""
+    return xp.argmax(z, axis=1)
 
 
 def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:

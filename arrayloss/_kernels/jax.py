@@ -205,7 +205,7 @@ def _label_totals(x: Array, labels: Array, classes: int) -> Array:
     """Return the sum of `x` over the positions of each image with each label, shape `(N, classes)`."""
     images, positions = labels.shape[0], math.prod(labels.shape[1:])
     # Bins of their own for every so many positions: a long running sum in float32 drifts.
-    block = math.isqrt(positions) + 1
+    block = max(math.isqrt(positions) + 1, classes)
     place = jnp.arange(positions, dtype=labels.dtype) // block * classes + labels.reshape((images, positions))
     blocks = -(-positions // block)
     bins = jnp.zeros((images, blocks * classes), dtype=x.dtype)
@@ -266,6 +266,33 @@ _jitted_softmax = jax.jit(_softmax)
 
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     return _jitted_softmax(z, valid)
+
+
+@jax.custom_jvp
+def _softmax_at(z: Array, classes: Array, valid: Array | None) -> Array:
+    top, total = _held_top_and_total(z)
+    return where_valid(jnp, valid, jnp.exp(_at_classes(z, classes) - top[:, None]) / total[:, None])
+
+
+@_softmax_at.defjvp
+def _softmax_at_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, classes, valid = primals
+    at_classes, p, dz = _softmax_at(*primals), _softmax(z, valid), tangents[0]
+    # As sums over all classes, whose transposes are selections: XLA scatters slowly.
+    index = jnp.arange(z.shape[1], dtype=classes.dtype).reshape(-1, *(1,) * (z.ndim - 2))
+    picked = [jnp.sum(where_or(jnp, classes[:, i, None] == index, dz, 0), axis=1) for i in range(classes.shape[1])]
+    return at_classes, at_classes * (jnp.stack(picked, axis=1) - jnp.sum(p * dz, axis=1, keepdims=True))
+
+
+def _at_classes(z: Array, classes: Array) -> Array:
+    return jnp.take_along_axis(z, classes, axis=1, mode="clip")
+
+
+_jitted_softmax_at = jax.jit(_softmax_at)
+
+
+def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    return _jitted_softmax_at(z, classes, valid)
 
 
 @jax.jit
@@ -438,8 +465,7 @@ def _components(labels: Array, classes: int, most: int) -> Array:
         def compute(_: Any, out: Any, labels: Any) -> None:
             np.asarray(out)[...] = numpy_components.ranked_components(np.asarray(labels), classes, most)
 
-        like = jax.ShapeDtypeStruct(labels.shape, labels.dtype)
-        found: Array = buffer_callback(compute, like, vmap_method="sequential")(labels)
+        found: Array = buffer_callback(compute, labels, vmap_method="sequential")(labels)
         return found
 
     if not _calls_host(labels):
@@ -452,10 +478,9 @@ def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
 
 
 def _roots(labels: Array, touching: Any) -> Array:
-    """Return the first position of the component of each position, `(N, P)`: rounds as in `generic._roots`, as needed."""
-    start = jnp.broadcast_to(
-        jnp.arange(math.prod(labels.shape[1:]), dtype=jnp.int32), (labels.shape[0], math.prod(labels.shape[1:]))
-    )
+    """Return the first position of the component of each position, `(N, P)`: the rounds of `generic`, by need."""
+    images, positions = labels.shape[0], math.prod(labels.shape[1:])
+    start = jnp.broadcast_to(jnp.arange(positions, dtype=jnp.int32), (images, positions))
 
     def join(state: tuple[Array, Array]) -> tuple[Array, Array]:
         root, _ = state

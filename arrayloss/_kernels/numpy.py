@@ -150,6 +150,27 @@ def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     return softmax_rule(xp, z, valid)[0]
 
 
+def softmax_at_rule(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Rule:
+    p, _ = softmax_rule(xp, z, valid)
+    at_classes = np.take_along_axis(p, classes, axis=1)
+
+    def vjp(g: Array) -> Array:
+        # Into p itself: used once.
+        steps = g * at_classes
+        for n in range(len(p)):
+            p[n] *= -np.add.reduce(steps[n], axis=0)
+            for i in range(classes.shape[1]):
+                index = classes[n, i : i + 1]
+                np.put_along_axis(p[n], index, np.take_along_axis(p[n], index, axis=0) + steps[n, i : i + 1], axis=0)
+        return p
+
+    return at_classes, vjp
+
+
+def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    return softmax_at_rule(xp, z, classes, valid)[0]
+
+
 def _softmax_sums(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> Rule:
     """Return the sums and the rule, which works in place on the probabilities and can be used once, given `keep`."""
     images, classes = z.shape[:2]
@@ -314,6 +335,15 @@ def bin_totals_rule(xp: Namespace, x: Array, bins: Array, size: int) -> Rule:
 
 def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
     return bin_totals_rule(xp, x, bins, size)[0]
+
+
+def top_class(xp: Namespace, z: Array) -> Array:
+    # Class by class: NumPy's argmax over an axis that is not the last goes position by position.
+    top, found = z[:, 0].copy(), np.zeros((z.shape[0], *z.shape[2:]), dtype=np.intp)
+    for c in range(1, z.shape[1]):
+        np.copyto(found, c, where=z[:, c] > top)
+        np.maximum(top, z[:, c], out=top)
+    return found
 
 
 def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:

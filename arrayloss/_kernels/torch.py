@@ -109,11 +109,6 @@ def where_valid(xp: Namespace, valid: Array | None, x: Array) -> Array:
     return x if valid is None else torch.where(valid.unsqueeze(1), x, 0.0)
 
 
-def at_classes(xp: Namespace, x: Array, classes: Array) -> Array:
-    # The array API's own is compiled anew for every size.
-    return x.gather(1, classes)
-
-
 def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
     return per_class[labels]
 
@@ -177,6 +172,25 @@ def _softmax_rule(z: Array, valid: Array | None) -> Rule:
 
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     return _by_rule(_softmax, _softmax_rule, z, valid)
+
+
+def _softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    return softmax(xp, z, valid).gather(1, classes)
+
+
+def _softmax_at_rule(z: Array, classes: Array, valid: Array | None) -> Rule:
+    p, _ = _softmax_rule(z, valid)
+    at_classes = p.gather(1, classes)
+
+    def vjp(g: Array) -> Array:
+        steps = g * at_classes
+        return p.mul_(-steps.sum(1, keepdim=True)).scatter_add_(1, classes, steps)
+
+    return at_classes, vjp
+
+
+def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    return _by_rule(_softmax_at, _softmax_at_rule, z, classes, valid)
 
 
 def softplus(xp: Namespace, x: Array) -> Array:
@@ -305,6 +319,10 @@ def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
     return zero.scatter_add(1, bins, x.to(torch.float64)).to(x.dtype)
 
 
+def top_class(xp: Namespace, z: Array) -> Array:
+    return z.max(1).indices  # the first, as of argmax, which is slower on the CPU
+
+
 def _components_of(labels: Array, classes: int, most: int) -> Array:
     if labels.device.type == "cpu" and not generic.PORTABLE:
         return torch.from_numpy(numpy_components.ranked_components(labels.numpy(), classes, most))
@@ -321,15 +339,13 @@ _components: Any = torch.library.custom_op(
 )
 
 
-@_components.register_fake
-def _(labels: Array, classes: int, most: int) -> Array:
-    return torch.empty(labels.shape, dtype=labels.dtype, device=labels.device)
-
-
-@_components.register_vmap
-def _(info: Any, in_dims: Any, labels: Array, classes: int, most: int) -> tuple[Array, int]:
+def _components_mapped(info: Any, in_dims: Any, labels: Array, classes: int, most: int) -> tuple[Array, int]:
     labels = labels.movedim(in_dims[0], 0)
     return _components(labels.flatten(0, 1), classes, most).reshape(labels.shape), 0
+
+
+_components.register_fake(lambda labels, classes, most: torch.empty_like(labels, memory_format=torch.contiguous_format))
+_components.register_vmap(_components_mapped)
 
 
 def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
