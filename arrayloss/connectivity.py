@@ -125,10 +125,11 @@ def semantic_connectivity_loss(
     sums, sizes = _tables(inputs, options["max_components"])
     true = xp.sum(xp.sum(sizes[:, :, :, :-1], axis=3), axis=2)
     losses = 1.0 - _connectivity(inputs, sums[:, :, :-2, :], sums[:, :, -1, :-2], sizes)
-    # The area that is wrong, over the valid pixels of the image, each of which has one label.
+    # The area that is wrong, over the valid pixels of the image, each of which has one label. It is of every component:
+    # through it a NaN that does not count reaches the result.
     area = xp.sum(sums[:, :, :-1, -1], axis=2) - xp.sum(xp.sum(sums[:, :, :, :-1], axis=3), axis=2) + true
     apart = ~xp.any(sizes[:, :, :-2, :-2] > 0.0, axis=(2, 3))
-    losses = losses + k.where_or(xp, apart, _reduce.ratio(inputs, area, xp.sum(true, axis=1, keepdims=True)), 0.0)
+    losses = losses + xp.where(apart, _reduce.ratio(inputs, area, xp.sum(true, axis=1, keepdims=True)), area * 0.0)
     there = true > 0.0
     losses = k.where_or(xp, there, losses, 0.0)
     return _reduce.images(inputs, losses, xp.astype(there, losses.dtype), options["reduction"])

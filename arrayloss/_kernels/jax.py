@@ -497,7 +497,7 @@ def _shortened(parent: Array) -> Array:
 
     def jump(state: tuple[Array, Array]) -> tuple[Array, Array]:
         parent, _ = state
-        above = jnp.take_along_axis(parent, parent, axis=1)
+        above = jax.vmap(lambda parent: parent[parent])(parent)
         return above, jnp.any(above != parent)
 
     return jax.lax.while_loop(lambda state: state[1], jump, (parent, jnp.asarray(True)))[0]
