@@ -17,6 +17,10 @@ from arrayloss.boundary import (
     dual_task_loss,
     relax_boundary_loss,
 )
+from arrayloss.connectivity import (
+    SemanticConnectivityLoss,
+    semantic_connectivity_loss,
+)
 from arrayloss.cross_entropy import (
     CrossEntropyLoss,
     cross_entropy_loss,
@@ -98,6 +102,7 @@ __all__ = [
     "OhemCrossEntropyLoss",
     "OhemEdgeAttentionLoss",
     "RelaxBoundaryLoss",
+    "SemanticConnectivityLoss",
     "TverskyLoss",
     "bce_dice_loss",
     "bce_loss",
@@ -122,6 +127,7 @@ __all__ = [
     "ohem_cross_entropy_loss",
     "ohem_edge_attention_loss",
     "relax_boundary_loss",
+    "semantic_connectivity_loss",
     "tversky_loss",
     "value_and_grad",
 ]

@@ -169,6 +169,7 @@ _CHECKS: dict[str, Check] = {
     "lambda_dice": _number(0),
     "loss_th": _number(),
     "losses": _losses,
+    "max_components": _integer(1),
     "min_K": _integer(0),
     "min_kept": _integer(0),
     "per_image": _flag,
@@ -206,6 +207,7 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("tversky_loss", "beta"): _number(0),
     ("tversky_loss", "gamma"): _number(0, open_low=True),
     ("mixed_loss", "reduction"): _optional(_choice(*REDUCTIONS)),
+    ("semantic_connectivity_loss", "reduction"): _choice(*REDUCTIONS),
 }
 
 

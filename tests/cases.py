@@ -96,6 +96,13 @@ def images(rng: Generator) -> Sample:
     return replace(sample, target=np.where(sample.target == 255, 255, blocky))
 
 
+def regions(rng: Generator) -> Sample:
+    """The same with scores that find most of the labels: components of the prediction and of the truth meet."""
+    sample = images(rng)
+    hit = sample.target[:, None] == np.arange(4).reshape(1, 4, 1, 1)
+    return replace(sample, logits=sample.logits + 3.0 * hit)
+
+
 def noisy(rng: Generator) -> Sample:
     """The same with Gumbel noise."""
     sample = images(rng)
@@ -271,6 +278,9 @@ CASES = [
     Case(al.DiceCELoss(), labels),
     Case(al.DiceCELoss(0.5, 2.0, 1.0, weight=W4, label_smoothing=0.1, include_background=False), labels),
     Case(al.DiceCELoss(weight=(1.0, 0.0, 2.0)), soft),
+    Case(al.SemanticConnectivityLoss(), regions),
+    Case(al.SemanticConnectivityLoss(), images),
+    Case(al.SemanticConnectivityLoss(max_components=2), regions),
     Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
     Case(al.MixedLoss([al.OhemCrossEntropyLoss(0.3, 5), al.LovaszSoftmaxLoss()], [1.0, 0.5]), labels, 1e-4),
 ]

@@ -30,6 +30,7 @@ WITHOUT_PARTS = {
     "lovasz_hinge_loss",
     "lovasz_softmax_loss",
     "tversky_loss",
+    "semantic_connectivity_loss",
 }
 #: Relative tolerance of values and, of its largest entry, of gradients, by dtype of the logits.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
@@ -236,7 +237,7 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
 @every_case
 @pytest.mark.backends("numpy", "strict", "torch")
 def test_pixel_order_changes_nothing(case: Case, backend: Backend, rng: np.random.Generator) -> None:
-    if case.make.__name__ in ("label_map", "images", "noisy"):
+    if case.make.__name__ in ("label_map", "images", "noisy", "regions"):
         return  # neighbourhoods matter
     sample = case.make(rng)
     order = rng.permutation(sample.parts[0].shape[-1])
@@ -414,7 +415,7 @@ def test_half_precision_sums_do_not_overflow(backend: Backend) -> None:
 
 # Bad input ----------------------------------------------------------------------------------------------------------
 
-LABELLED = ("labels", "binary", "images", "noisy", "edged", "sparse", "two_scores")
+LABELLED = ("labels", "binary", "images", "noisy", "regions", "edged", "sparse", "two_scores")
 LABELLED += ("signed_distance", "one_signed_distance", "both_distances", "one_of_both_distances")
 LABEL_CASES = [c for c in CASES if c.make.__name__ in LABELLED and c.options.get("ignore_index", 0) != 0]
 

@@ -37,6 +37,7 @@ LOSSES = {
     "Lovasz hinge": al.LovaszHingeLoss(),
     "OHEM": al.OhemCrossEntropyLoss(thresh=0.2, min_kept=40),
     "OHEM, by number": al.OhemCrossEntropyLoss(thresh=0.0, min_kept=3000),
+    "connectivity": al.SemanticConnectivityLoss(),
 }
 fast = pytest.mark.backends("numpy", "torch", "jax", "cupy", "torch-cuda")
 torch_only = pytest.mark.backends("torch")

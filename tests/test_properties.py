@@ -44,6 +44,7 @@ KINDS: dict[str, list[str]] = {
     "OhemEdgeAttentionLoss": ["edged"],
     "RelaxBoundaryLoss": ["images"],
     "TverskyLoss": ["labels", "probabilities"],
+    "SemanticConnectivityLoss": ["labels"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
@@ -104,6 +105,7 @@ OPTIONS: dict[str, Any] = {
     "lambda_dice": lambda shape: st.sampled_from([0.0, 0.5, 1.0]),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
+    "max_components": lambda shape: st.sampled_from([1, 2, 10]),
     "min_K": lambda shape: st.sampled_from([1, 2, 5, 1000]),
     "min_kept": lambda shape: st.sampled_from([0, 1, 3, 1000]),
     "per_image": lambda shape: st.booleans(),

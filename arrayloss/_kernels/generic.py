@@ -9,6 +9,7 @@ from the gradient with respect to that to the gradient with respect to the first
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -48,6 +49,7 @@ _FACTS = ("as_array", "constant", "gumbel", "host_range", "label_dtype", "on_hos
 CONSTANTS = frozenset(
     {
         "any_of",
+        "components",
         "constant",
         "count",
         "gumbel",
@@ -60,6 +62,7 @@ CONSTANTS = frozenset(
         "on_host",
         "one_hot",
         "scalar_like",
+        "top_class",
     }
 )
 #: ... or in the portable form, which runs on variables.
@@ -242,6 +245,23 @@ def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     """Return softmax(z) over the classes."""
     return softmax_rule(xp, z, valid)[0]
+
+
+def softmax_at_rule(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Rule:
+    p, back = softmax_rule(xp, z, valid)
+
+    def vjp(g: Array) -> Array:
+        total = xp.zeros_like(p)
+        for i in range(classes.shape[1]):
+            total = total + xp.astype(one_hot(xp, classes[:, i, ...], z.shape[1]), p.dtype) * g[:, i : i + 1, ...]
+        return back(total)
+
+    return xp.take_along_axis(p, classes, axis=1), vjp
+
+
+def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    """Return softmax(z) at classes `(N, K, *S)`, not many."""
+    return softmax_at_rule(xp, z, classes, valid)[0]
 
 
 def members_nll_rule(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Rule:
@@ -474,6 +494,31 @@ def _extension(
     return losses, xp.permute_dims(xp.reshape(w, shape), order)
 
 
+#: Entries and, at most, half the bins that `bin_totals` holds against each other at once.
+_BIN_BLOCK = 1 << 13
+
+
+def bin_totals_rule(xp: Namespace, x: Array, bins: Array, size: int) -> Rule:
+    # A bin is a row and a column, each in its one-hot form: together they are as long as twice the root of the bins.
+    columns = math.isqrt(max(size - 1, 0)) + 1
+    rows = -(-size // columns)
+    row, column = (xp.expand_dims(i, axis=2) for i in (bins // columns, bins % columns))
+    row_index, column_index = (xp.arange(n, dtype=bins.dtype, device=device_of(bins)) for n in (rows, columns))
+    totals = xp.zeros((x.shape[0], rows, columns), dtype=x.dtype, device=device_of(x))
+    for start in range(0, x.shape[1], _BIN_BLOCK):
+        at = slice(start, min(start + _BIN_BLOCK, x.shape[1]))
+        spread = where_or(xp, row[:, at, :] == row_index, xp.expand_dims(x, axis=2)[:, at, :], 0.0)
+        hit = xp.astype(column[:, at, :] == column_index, x.dtype)
+        totals = totals + xp.matmul(xp.matrix_transpose(spread), hit)
+    flat = xp.reshape(totals, (x.shape[0], rows * columns))[:, :size]
+    return flat, lambda g: xp.take_along_axis(g, bins, axis=1)
+
+
+def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
+    """Return the sums `(N, size)` of the entries of `x` (N, E) that have each number, from 0 on, in `bins` (N, E)."""
+    return bin_totals_rule(xp, x, bins, size)[0]
+
+
 # Constants: selections, counts and orders, never differentiated -----------------------------------------------------
 
 
@@ -490,6 +535,92 @@ def any_of(xp: Namespace, mask: Array) -> Array:
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
     """Return how many valid positions of each image have each label, shape `(N, C)`."""
     return sum_positions(xp, xp.astype(_valid_one_hot(xp, labels, valid, classes), dtype))
+
+
+def top_class(xp: Namespace, z: Array) -> Array:
+    """Return the class with the largest score, the first of equal ones, shape `(N, *S)`."""
+    return xp.argmax(z, axis=1)
+
+
+def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
+    """Return the rank of the connected component of each position among those of its label in its image, by size.
+
+    Positions of equal label that share a side or a corner are connected (8 neighbours in an image, 26 in a volume), in
+    any number of steps. The largest component has rank 0, of equal ones the one whose first position comes first.
+    `most` stands for all ranks from there on, and where the label is negative: such positions connect nothing.
+    """
+    if math.prod(labels.shape) == 0:
+        return xp.full_like(labels, most)
+    positions = math.prod(labels.shape[1:])
+    index = xp.arange(labels.shape[0] * positions, dtype=xp.int64, device=device_of(labels))
+    root, label = _roots(xp, labels, index, positions), xp.astype(xp.reshape(labels, (-1,)), xp.int64)
+    ordered = xp.sort(root)
+    sizes = xp.searchsorted(ordered, index, side="right") - xp.searchsorted(ordered, index)
+    # Roots alone are ranked: by image and label, then by falling size, then by place.
+    group = xp.where(
+        (root == index) & (label >= 0),
+        index // positions * classes + label,
+        xp.full_like(index, labels.shape[0] * classes),
+    )
+    keys = group * (positions + 1) + (positions - xp.astype(sizes, index.dtype))
+    order = xp.argsort(keys)
+    ordered = xp.take(keys, order)
+    begins = xp.searchsorted(ordered, ordered // (positions + 1) * (positions + 1))
+    ranks = xp.take(index - xp.astype(begins, index.dtype), xp.argsort(order))
+    beyond = xp.full_like(index, most)
+    ranks = xp.where(label >= 0, xp.minimum(xp.take(ranks, root), beyond), beyond)
+    return xp.reshape(xp.astype(ranks, labels.dtype), labels.shape)
+
+
+def _roots(xp: Namespace, labels: Array, index: Array, positions: int) -> Array:
+    """Return the first position of the component of each position, as an index into the flat batch.
+
+    Positions found to be connected so far are a set, named by the first of them. In a round every set joins the first
+    of its neighbours that comes before it. Of two rounds each leaves no set alone that can grow: one that comes before
+    all of its neighbours, and that none of them joins in the first round, sees each of them join an earlier one, and
+    so joins that itself in the second. Two rounds therefore halve the number of sets in a component at least, whatever
+    its shape, and their number is known without reading anything.
+    """
+    touching = _neighbours(xp, labels)
+    root, size = index, index.shape[0]
+    left = positions
+    while left > 1:
+        for _ in range(2):
+            near = xp.reshape(_least_neighbour(xp, xp.reshape(root, labels.shape), touching), (-1,))
+            # The least of each set: the first of its keys, in order.
+            keys = xp.sort(root * size + near)
+            begins = xp.minimum(xp.searchsorted(keys, index * size), xp.full_like(index, size - 1))
+            parent = xp.where(root == index, xp.take(keys, begins) % size, root)
+            for _ in range(left.bit_length()):
+                parent = xp.take(parent, parent)
+            root = parent
+        left //= 2
+    return root
+
+
+def _neighbours(xp: Namespace, labels: Array) -> list[tuple[tuple[int, ...], Array]]:
+    """Return each step to a neighbour, as `roll` takes it, and where it leads to one of the same label."""
+    space = labels.shape[1:]
+    found = []
+    for step in itertools.product((-1, 0, 1), repeat=len(space)):
+        if not any(step):
+            continue
+        touch = (labels >= 0) & (xp.roll(labels, step, axis=tuple(range(1, labels.ndim))) == labels)
+        for axis, (shift, length) in enumerate(zip(step, space, strict=True)):
+            place = xp.arange(length, dtype=labels.dtype, device=device_of(labels))
+            inside = (place >= shift) & (place < length + shift)
+            touch = touch & xp.reshape(inside, (length,) + (1,) * (len(space) - 1 - axis))
+        found.append((step, touch))
+    return found
+
+
+def _least_neighbour(xp: Namespace, x: Array, touching: list[tuple[tuple[int, ...], Array]]) -> Array:
+    """Return the least of the entries of each position and of its neighbours of the same label."""
+    least = x
+    for step, touch in touching:
+        rolled = xp.roll(x, step, axis=tuple(range(1, x.ndim)))
+        least = xp.where(touch, xp.minimum(least, rolled), least)
+    return least
 
 
 def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:

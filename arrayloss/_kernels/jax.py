@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from arrayloss._kernels import generic, numpy_lovasz
+from arrayloss._kernels import generic, numpy_components, numpy_lovasz
 from arrayloss._kernels.generic import Array, Formula, Namespace, one_hot, ranked_lovasz_weights, where_valid
 
 try:
@@ -211,7 +211,7 @@ def _label_totals(x: Array, labels: Array, classes: int) -> Array:
     """Return the sum of `x` over the positions of each image with each label, shape `(N, classes)`."""
     images, positions = labels.shape[0], math.prod(labels.shape[1:])
     # Bins of their own for every so many positions: a long running sum in float32 drifts.
-    block = math.isqrt(positions) + 1
+    block = max(math.isqrt(positions) + 1, classes)
     place = jnp.arange(positions, dtype=labels.dtype) // block * classes + labels.reshape((images, positions))
     blocks = -(-positions // block)
     bins = jnp.zeros((images, blocks * classes), dtype=x.dtype)
@@ -221,6 +221,11 @@ def _label_totals(x: Array, labels: Array, classes: int) -> Array:
     return jnp.sum(bins.reshape((images, blocks, classes)), axis=1)
 
 
+def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
+    return _bin_totals(x, bins, size)
+
+
+_bin_totals = jax.jit(_label_totals, static_argnums=2)
 _jitted_softmax_sums = jax.jit(_softmax_sums)
 
 
@@ -346,6 +351,33 @@ _jitted_softmax_squares = jax.jit(_softmax_squares)
 
 def softmax_squares(xp: Namespace, z: Array, labels: Array, values: Array, valid: Array | None) -> Array:
     return _jitted_softmax_squares(z, labels, values, valid)
+
+
+@jax.custom_jvp
+def _softmax_at(z: Array, classes: Array, valid: Array | None) -> Array:
+    top, total = _held_top_and_total(z)
+    return where_valid(jnp, valid, jnp.exp(_at_classes(z, classes) - top[:, None]) / total[:, None])
+
+
+@_softmax_at.defjvp
+def _softmax_at_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, classes, valid = primals
+    at_classes, p, dz = _softmax_at(*primals), _softmax(z, valid), tangents[0]
+    # As sums over all classes, whose transposes are selections: XLA scatters slowly.
+    index = jnp.arange(z.shape[1], dtype=classes.dtype).reshape(-1, *(1,) * (z.ndim - 2))
+    picked = [jnp.sum(where_or(jnp, classes[:, i, None] == index, dz, 0), axis=1) for i in range(classes.shape[1])]
+    return at_classes, at_classes * (jnp.stack(picked, axis=1) - jnp.sum(p * dz, axis=1, keepdims=True))
+
+
+def _at_classes(z: Array, classes: Array) -> Array:
+    return jnp.take_along_axis(z, classes, axis=1, mode="clip")
+
+
+_jitted_softmax_at = jax.jit(_softmax_at)
+
+
+def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    return _jitted_softmax_at(z, classes, valid)
 
 
 @jax.jit
@@ -550,6 +582,75 @@ def _lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array 
 lovasz_weights = jax.jit(_lovasz_weights, static_argnums=0)
 
 
+@partial(jax.jit, static_argnums=(1, 2))
+def _components(labels: Array, classes: int, most: int) -> Array:
+    def portable(labels: Array) -> Array:
+        positions = math.prod(labels.shape[1:])
+        touching = generic._neighbours(NAMESPACE, labels)
+        roots = _roots(labels, touching)
+        return jax.vmap(partial(_size_ranks, most=most))(labels.reshape(-1, positions), roots).reshape(labels.shape)
+
+    def shared(labels: Array) -> Array:
+        def compute(_: Any, out: Any, labels: Any) -> None:
+            np.asarray(out)[...] = numpy_components.ranked_components(np.asarray(labels), classes, most)
+
+        found: Array = buffer_callback(compute, labels, vmap_method="sequential")(labels)
+        return found
+
+    if not _calls_host(labels):
+        return portable(labels)
+    return jax.lax.platform_dependent(labels, cpu=shared, default=portable)
+
+
+def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
+    return _components(labels, classes, most)
+
+
+def _roots(labels: Array, touching: Any) -> Array:
+    """Return the first position of the component of each position, `(N, P)`: the rounds of `generic`, by need."""
+    images, positions = labels.shape[0], math.prod(labels.shape[1:])
+    start = jnp.broadcast_to(jnp.arange(positions, dtype=jnp.int32), (images, positions))
+
+    def join(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        root, _ = state
+        near = generic._least_neighbour(NAMESPACE, root.reshape(labels.shape), touching).reshape(root.shape)
+        parent = jax.vmap(lambda root, near: root.at[root].min(near))(root, near)
+        parent = _shortened(parent)
+        return parent, jnp.any(parent != root)
+
+    return jax.lax.while_loop(lambda state: state[1], join, (start, jnp.asarray(True)))[0]
+
+
+def _shortened(parent: Array) -> Array:
+    """Return the end of the chain of parents of each position."""
+
+    def jump(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        parent, _ = state
+        above = jax.vmap(lambda parent: parent[parent])(parent)
+        return above, jnp.any(above != parent)
+
+    return jax.lax.while_loop(lambda state: state[1], jump, (parent, jnp.asarray(True)))[0]
+
+
+def _size_ranks(labels: Array, root: Array, most: int) -> Array:
+    """Return the rank of each position's component among those of its label, by falling size, in one image."""
+    index = jnp.arange(root.size, dtype=jnp.int32)
+    size = jnp.zeros_like(root).at[root].add(1)
+    # Roots of a label come together, the largest first; behind them, or before them, stands what is not ranked.
+    label = jnp.where(root == index, labels, -1).astype(jnp.int32)
+    label, _, place = jax.lax.sort((label, -size, index), num_keys=2, is_stable=True)
+    fresh = jnp.concatenate([jnp.ones(min(1, root.size), dtype=bool), label[1:] != label[:-1]])
+    rank = jnp.zeros_like(root).at[place].set(index - jax.lax.cummax(jnp.where(fresh, index, 0)))
+    return jnp.where(labels >= 0, jnp.minimum(rank[root], most), most).astype(labels.dtype)
+
+
+def _calls_host(x: Array) -> bool:
+    """Whether the host may compute on the memory of JAX on the CPU."""
+    # XLA would gather a sharded batch for a callback.
+    single = jax.local_device_count("cpu") == 1
+    return buffer_callback is not None and not generic.PORTABLE and x.size > 0 and single
+
+
 def _extension(on_host: Any, rule: Any, scores: Array, labels: Array, valid: Array | None, per_image: bool) -> Any:
     """Return the value of a Lovasz extension and its slopes: by NumPy on the host, by XLA elsewhere."""
 
@@ -569,9 +670,7 @@ def _extension(on_host: Any, rule: Any, scores: Array, labels: Array, valid: Arr
         return found
 
     scores = jax.lax.stop_gradient(scores)
-    # XLA would gather the logits of a sharded batch for a callback, and sort each shard's images where they are.
-    single = jax.local_device_count("cpu") == 1
-    if buffer_callback is None or generic.PORTABLE or scores.size == 0 or not single:
+    if not _calls_host(scores):
         return portable(scores, labels, valid)
     return jax.lax.platform_dependent(scores, labels, valid, cpu=shared, default=portable)
 

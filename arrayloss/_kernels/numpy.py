@@ -11,6 +11,7 @@ import numpy as np
 
 from arrayloss._kernels import blocks, generic
 from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, _numpy_gumbel
+from arrayloss._kernels.numpy_components import ranked_components
 from arrayloss._kernels.numpy_lovasz import hinge_extension, softmax_extension
 
 #: Positions per block: with 19 classes in float32 a block is 300 kB, within the second-level cache.
@@ -149,6 +150,27 @@ def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
 
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
     return softmax_rule(xp, z, valid)[0]
+
+
+def softmax_at_rule(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Rule:
+    p, _ = softmax_rule(xp, z, valid)
+    at_classes = np.take_along_axis(p, classes, axis=1)
+
+    def vjp(g: Array) -> Array:
+        # Into p itself: used once.
+        steps = g * at_classes
+        for n in range(len(p)):
+            p[n] *= -np.add.reduce(steps[n], axis=0)
+            for i in range(classes.shape[1]):
+                index = classes[n, i : i + 1]
+                np.put_along_axis(p[n], index, np.take_along_axis(p[n], index, axis=0) + steps[n, i : i + 1], axis=0)
+        return p
+
+    return at_classes, vjp
+
+
+def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    return softmax_at_rule(xp, z, classes, valid)[0]
 
 
 def _softmax_sums(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> Rule:
@@ -339,6 +361,30 @@ def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int
     for n, y in enumerate(labels):
         counts[n] = np.bincount(y.ravel() if valid is None else y[valid[n]], minlength=classes)
     return counts
+
+
+def bin_totals_rule(xp: Namespace, x: Array, bins: Array, size: int) -> Rule:
+    images = x.shape[0]
+    flat = bins + np.arange(images)[:, None] * size
+    totals = np.bincount(flat.reshape(-1), weights=x.reshape(-1), minlength=images * size)
+    return totals.reshape(images, size).astype(x.dtype), lambda g: np.take_along_axis(g, bins, axis=1)
+
+
+def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
+    return bin_totals_rule(xp, x, bins, size)[0]
+
+
+def top_class(xp: Namespace, z: Array) -> Array:
+    # Class by class: NumPy's argmax over an axis that is not the last goes position by position.
+    top, found = z[:, 0].copy(), np.zeros((z.shape[0], *z.shape[2:]), dtype=np.intp)
+    for c in range(1, z.shape[1]):
+        np.copyto(found, c, where=z[:, c] > top)
+        np.maximum(top, z[:, c], out=top)
+    return found
+
+
+def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
+    return ranked_components(labels, classes, most)
 
 
 def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:

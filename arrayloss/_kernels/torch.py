@@ -14,7 +14,7 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from arrayloss._kernels import blocks, generic, numpy_lovasz
+from arrayloss._kernels import blocks, generic, numpy_components, numpy_lovasz
 from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, ranked_lovasz_weights
 
 #: Where softplus(x) is x in float64 too; torch's own bound serves float32 alone.
@@ -243,6 +243,25 @@ def softmax_squares(xp: Namespace, z: Array, labels: Array, values: Array, valid
     return _by_rule(_softmax_squares, _softmax_squares_rule, z, labels, values, valid)
 
 
+def _softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    return softmax(xp, z, valid).gather(1, classes)
+
+
+def _softmax_at_rule(z: Array, classes: Array, valid: Array | None) -> Rule:
+    p, _ = _softmax_rule(z, valid)
+    at_classes = p.gather(1, classes)
+
+    def vjp(g: Array) -> Array:
+        steps = g * at_classes
+        return p.mul_(-steps.sum(1, keepdim=True)).scatter_add_(1, classes, steps)
+
+    return at_classes, vjp
+
+
+def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> Array:
+    return _by_rule(_softmax_at, _softmax_at_rule, z, classes, valid)
+
+
 def softplus(xp: Namespace, x: Array) -> Array:
     return torch.nn.functional.softplus(x, threshold=_LINEAR)
 
@@ -390,6 +409,45 @@ def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
     if _eager(row) and int((row > bound).count_nonzero()) >= k:
         return torch.full((1,), torch.inf, dtype=row.dtype)
     return kth_largest(xp, row, k)
+
+
+def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
+    # In float64: a float32 running sum drifts over a large image.
+    zero = torch.zeros((x.shape[0], size), dtype=torch.float64, device=x.device)
+    return zero.scatter_add(1, bins, x.to(torch.float64)).to(x.dtype)
+
+
+def top_class(xp: Namespace, z: Array) -> Array:
+    return z.max(1).indices  # the first, as of argmax, which is slower on the CPU
+
+
+def _components_of(labels: Array, classes: int, most: int) -> Array:
+    if labels.device.type == "cpu" and not generic.PORTABLE:
+        return torch.from_numpy(numpy_components.ranked_components(labels.numpy(), classes, most))
+    return generic.components(array_api_compat.torch, labels, classes, most)
+
+
+# An operator of its own, into which nothing looks: a compiler sees one step, and on the host NumPy labels the regions
+# under the transforms too.
+_components: Any = torch.library.custom_op(
+    "arrayloss::components",
+    _components_of,
+    mutates_args=(),
+    schema="(Tensor labels, SymInt classes, SymInt most) -> Tensor",
+)
+
+
+def _components_mapped(info: Any, in_dims: Any, labels: Array, classes: int, most: int) -> tuple[Array, int]:
+    labels = labels.movedim(in_dims[0], 0)
+    return _components(labels.flatten(0, 1), classes, most).reshape(labels.shape), 0
+
+
+_components.register_fake(lambda labels, classes, most: torch.empty_like(labels, memory_format=torch.contiguous_format))
+_components.register_vmap(_components_mapped)
+
+
+def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
+    return _components(labels, classes, most)
 
 
 def _running_sum(xp: Namespace, x: Array) -> Array:
