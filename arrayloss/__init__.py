@@ -31,6 +31,15 @@ from arrayloss.hard_mining import (
     ohem_cross_entropy_loss,
     ohem_edge_attention_loss,
 )
+from arrayloss.heads import (
+    DetailAggregateLoss,
+    PointCrossEntropyLoss,
+    SECrossEntropyLoss,
+    detail_aggregate_loss,
+    detail_targets,
+    point_cross_entropy_loss,
+    se_cross_entropy_loss,
+)
 from arrayloss.lovasz import (
     LovaszHingeLoss,
     LovaszSoftmaxLoss,
@@ -58,6 +67,7 @@ __all__ = [
     "BCELoss",
     "BootstrappedCrossEntropyLoss",
     "CrossEntropyLoss",
+    "DetailAggregateLoss",
     "DiceLoss",
     "DualTaskLoss",
     "EdgeAttentionLoss",
@@ -69,10 +79,14 @@ __all__ = [
     "MixedLoss",
     "OhemCrossEntropyLoss",
     "OhemEdgeAttentionLoss",
+    "PointCrossEntropyLoss",
     "RelaxBoundaryLoss",
+    "SECrossEntropyLoss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
     "cross_entropy_loss",
+    "detail_aggregate_loss",
+    "detail_targets",
     "dice_loss",
     "dual_task_loss",
     "edge_attention_loss",
@@ -84,6 +98,8 @@ __all__ = [
     "mse_loss",
     "ohem_cross_entropy_loss",
     "ohem_edge_attention_loss",
+    "point_cross_entropy_loss",
     "relax_boundary_loss",
+    "se_cross_entropy_loss",
     "value_and_grad",
 ]

@@ -241,6 +241,119 @@ def open_entries(function: str, prediction: Array, target: Array, ignore_index: 
     return Inputs(function, library, x, None, library.xp.astype(target, x.dtype), valid, None, 1, True)
 
 
+def open_points(function: str, logits: Any, target: Array, axis: int, ignore_index: int | None) -> Inputs:
+    """Check scores `(N, C, P)` at points `(N, P, D)` of label maps; return them with the label of each point.
+
+    The points are `(x, y)` or `(x, y, z)`, in [0, 1] of the maps; the last coordinate is along the first axis of space.
+    """
+    scores, points = _two(function, logits, "(point logits, points)")
+    library, x = open_logits(function, {"logits[0]": scores, "logits[1]": points, "target": target}, "logits[0]")
+    if scores.ndim != 3:
+        raise ValueError(f"{function}: logits[0] has shape {tuple(scores.shape)}, expected (N, C, P)")
+    axis = class_axis(function, scores, axis)
+    x = class_axis_to_1(library.xp, x, axis)
+    if points.ndim != 3 or points.shape[0] != x.shape[0] or points.shape[1] != x.shape[2] or points.shape[2] == 0:
+        raise ValueError(
+            f"{function}: logits[1] has shape {tuple(points.shape)}, expected ({x.shape[0]}, {x.shape[2]}, D): the D "
+            f"coordinates of each point of logits[0] of shape {tuple(scores.shape)}"
+        )
+    space = _space(function, target, x.shape[0], points.shape[2])
+    labels, valid, bad = open_labels(function, library, target, x.shape[1], ignore_index)
+    place, outside = _pixels_of(function, library, points, space)
+    if outside is not None:
+        bad = outside if bad is None else bad * outside
+
+    def at_points(a: Array) -> Array:
+        xp = library.xp
+        return library.kernels.take_rows(xp, xp.reshape(a, (x.shape[0], math.prod(space))), place)
+
+    valid = None if valid is None else at_points(valid)
+    return Inputs(function, library, x, at_points(labels), None, valid, bad, axis, True)
+
+
+def _two(function: str, logits: Any, names: str) -> tuple[Array, Array]:
+    """Return both of the arrays that a loss takes as its logits."""
+    if isinstance(logits, (tuple, list)) and len(logits) == 2:
+        return logits[0], logits[1]
+    came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
+    raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: {names}")
+
+
+def _space(function: str, target: Array, images: int, dimensions: int) -> tuple[int, ...]:
+    """Return the sizes behind the batch of label maps `(N, *S)` or `(N, 1, *S)`."""
+    shape = tuple(target.shape)
+    space = shape[2:] if len(shape) == dimensions + 2 and shape[1] == 1 else shape[1:]
+    if len(space) != dimensions or shape[0] != images or 0 in space:
+        raise ValueError(
+            f"{function}: target has shape {shape}, expected label maps of shape ({images}, *S) or ({images}, 1, *S) "
+            f"with {dimensions} axes of space, at least one pixel long, for points of {dimensions} coordinates"
+        )
+    _only_labels(function, target)
+    return space
+
+
+def _only_labels(function: str, target: Array) -> None:
+    if dtype_name(target) not in LABELS:
+        raise TypeError(f"{function}: target has dtype {dtype_name(target)}, expected integer class labels or bool")
+
+
+def _pixels_of(function: str, library: Library, points: Array, space: tuple[int, ...]) -> tuple[Array, Array | None]:
+    """Return the flat index of the pixel that each point lies in, and the poison where points could not be read."""
+    xp, k = library.xp, library.kernels
+    kind = dtype_name(points)
+    if kind not in FLOATS:
+        raise TypeError(f"{function}: logits[1] has dtype {kind}, expected a real floating dtype: points in [0, 1]")
+    points = k.constant(xp.astype(points, xp.float32) if kind in HALVES else points)
+    found, bad = k.host_range(points), None
+    if found is None:
+        inside = (points >= 0.0) & (points <= 1.0)
+        points, bad = k.where_or(xp, inside, points, 0.0), poison(library, ~inside)
+    elif not (found[0] >= 0.0 and found[1] <= 1.0):
+        raise ValueError(
+            f"{function}: logits[1] holds values from {found[0]:g} to {found[1]:g}, expected points in [0, 1]"
+        )
+    place = None
+    for i, size in enumerate(space):
+        # A point at 1 lies in the last pixel.
+        pixel = xp.astype(xp.floor(points[..., len(space) - 1 - i] * size), k.label_dtype(xp, "int32"))
+        pixel = pixel - xp.astype(pixel == size, pixel.dtype)
+        place = pixel if place is None else place * size + pixel
+    return place, bad
+
+
+def open_scenes(function: str, logits: Array, target: Array, axis: int, ignore_index: int | None) -> Inputs:
+    """Check scores `(N, C)` of whole images against label maps of any size; labels become `(N, pixels)`."""
+    library, x = open_logits(function, {"logits": logits, "target": target})
+    if logits.ndim not in (1, 2):
+        raise ValueError(f"{function}: logits has shape {tuple(logits.shape)}, expected (N, C) or (C,)")
+    axis, batched = class_axis(function, logits, axis), logits.ndim == 2
+    x = class_axis_to_1(library.xp, x, axis)
+    images, shape = x.shape[0], tuple(target.shape)
+    if batched and shape[:1] != (images,):
+        raise ValueError(
+            f"{function}: target has shape {shape}, expected a label map for each image, ({images}, *S), for logits of "
+            f"shape {tuple(logits.shape)}"
+        )
+    _only_labels(function, target)
+    labels, valid, bad = open_labels(function, library, target, x.shape[1], ignore_index)
+    rows = (images, math.prod(shape[1:] if batched else shape))
+    labels, valid = (None if a is None else library.xp.reshape(a, rows) for a in (labels, valid))
+    return Inputs(function, library, x, labels, None, valid, bad, axis, batched)
+
+
+def open_map_of_one_score(function: str, logits: Array, target: Array, axis: int) -> tuple[Library, Array, Array, int]:
+    """Return the library, scores `(N, 1, H, W)`, label maps `(N, H, W)` as given, and the class axis."""
+    library, x = open_logits(function, {"logits": logits, "target": target})
+    axis = class_axis(function, logits, axis)
+    if logits.ndim != 4 or logits.shape[axis] != 1:
+        raise ValueError(
+            f"{function}: logits has shape {tuple(logits.shape)}, expected images of one score, (N, 1, H, W)"
+        )
+    _target_form(function, logits, target, axis, probabilities=False)
+    x = class_axis_to_1(library.xp, x, axis)
+    return library, x, library.xp.reshape(target, (x.shape[0], *x.shape[2:])), axis
+
+
 def entries_not(
     library: Library, target: Array, ignore_index: int | None, found: tuple[float, float] | None = None
 ) -> Array | None:

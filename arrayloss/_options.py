@@ -166,6 +166,7 @@ _CHECKS: dict[str, Check] = {
     "smooth": _number(0),
     "tau": _number(0, open_low=True),
     "thresh": _number(0, 1),
+    "threshold": _number(0, 1),
     "top_k_percent_pixels": _number(0, 1),
     "upper_bound": _number(0),
     "weight": _optional(_weights),
@@ -174,6 +175,7 @@ _CHECKS: dict[str, Check] = {
 _SPECIAL: dict[tuple[str, str], Check] = {
     ("bce_loss", "weight"): _optional(_dynamic_or(_weights)),
     ("bootstrapped_cross_entropy_loss", "reduction"): _choice(*REDUCTIONS),
+    ("detail_aggregate_loss", "reduction"): _choice(*REDUCTIONS),
     ("dice_loss", "reduction"): _choice(*REDUCTIONS),
     ("dual_task_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_hinge_loss", "reduction"): _choice(*REDUCTIONS),

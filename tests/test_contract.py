@@ -20,6 +20,7 @@ every_case = pytest.mark.parametrize("case", CASES, ids=str)
 #: The losses whose mean is no total over a weight.
 WITHOUT_PARTS = {
     "bootstrapped_cross_entropy_loss",
+    "detail_aggregate_loss",
     "dice_loss",
     "dual_task_loss",
     "lovasz_hinge_loss",
@@ -214,7 +215,7 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
         return  # weights of the rank of the logits have their layout
     value, (grad,) = run(backend, case.loss, sample)
     rank = sample.logits.ndim
-    for axis in [-1] if backend.compiles else [0, 2, -1]:
+    for axis in [-1] if backend.compiles else [axis for axis in (0, 2, -1) if axis < rank]:
         moved = replace(sample, logits=np.moveaxis(sample.logits, 1, axis))
         if sample.target.shape == sample.logits.shape:
             moved = replace(moved, target=np.moveaxis(sample.target, 1, axis))
@@ -229,8 +230,10 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
 @every_case
 @pytest.mark.backends("numpy", "strict", "torch")
 def test_pixel_order_changes_nothing(case: Case, backend: Backend, rng: np.random.Generator) -> None:
-    if case.make.__name__ in ("label_map", "images", "noisy"):
+    if case.make.__name__ in ("label_map", "images", "noisy", "detailed"):
         return  # neighbourhoods matter
+    if case.make.__name__ in ("pointed", "scenes"):
+        return  # the last axis of the logits is not that of the target
     sample = case.make(rng)
     order = rng.permutation(sample.parts[0].shape[-1])
 
@@ -401,7 +404,7 @@ def test_half_precision_sums_do_not_overflow(backend: Backend) -> None:
 
 # Bad input ----------------------------------------------------------------------------------------------------------
 
-LABELLED = ("labels", "binary", "images", "noisy", "edged", "sparse", "two_scores")
+LABELLED = ("labels", "binary", "images", "noisy", "edged", "sparse", "two_scores", "pointed", "scenes")
 LABEL_CASES = [c for c in CASES if c.make.__name__ in LABELLED and c.options.get("ignore_index", 0) != 0]
 
 
@@ -433,7 +436,9 @@ def test_misfits_are_named(case: Case, backend: Backend, rng: np.random.Generato
     sample = case.make(rng)
     name = r"(\w+_loss)" if isinstance(case.loss, al.MixedLoss) else case.function
     logits, target, arrays = to_backend(backend, sample)
-    wrong_shape = backend.array(sample.target[..., :-1])
+    # A map of labels behind points, or of a whole image, may be of any size.
+    any_size = case.make.__name__ in ("pointed", "scenes")
+    wrong_shape = backend.array(sample.target[:-1] if any_size else sample.target[..., :-1])
     with pytest.raises(ValueError, match=rf"^{name}: target has shape \([\d, ]+\).*expected .*\(\d"):
         case.loss(logits, wrong_shape, **arrays)
     integers = tuple(backend.array(x.astype(np.int64)) for x in sample.parts)
@@ -474,6 +479,7 @@ BAD_OPTIONS = [
     ("pos_weight", [1.0, 2.0]),
     ("pos_weight", -1.0),
     ("edge_label", 1),
+    ("threshold", 1.5),
 ]
 
 

@@ -46,6 +46,7 @@ CONSTANTS = frozenset(
         "lovasz_weights",
         "one_hot",
         "scalar_like",
+        "take_rows",
     }
 )
 #: ... or in the portable form, which runs on variables.
@@ -384,6 +385,11 @@ def any_of(xp: Namespace, mask: Array) -> Array:
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
     """Return how many valid positions of each image have each label, shape `(N, C)`."""
     return sum_positions(xp, xp.astype(_valid_one_hot(xp, labels, valid, classes), dtype))
+
+
+def take_rows(xp: Namespace, rows: Array, index: Array) -> Array:
+    """Return the entries of rows `(N, M)` at the indices `(N, P)` of each."""
+    return xp.take_along_axis(rows, index, axis=1)
 
 
 def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:

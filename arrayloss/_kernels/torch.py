@@ -113,6 +113,10 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
     return per_class[labels]
 
 
+def take_rows(xp: Namespace, rows: Array, index: Array) -> Array:
+    return rows.gather(1, index)
+
+
 def _log_softmax(z: Array, valid: Array | None) -> Array:
     """Return log softmax(z), finite where not valid."""
     log_p = torch.log_softmax(z, 1)
