@@ -10,13 +10,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, dtype_name
+from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, device_of, dtype_name
 
 Array = Any
 
 _LABEL_RANGE = {"bool": (0, 1)}
 _LABEL_RANGE |= {f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)}
 _LABEL_RANGE |= {f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)}
+#: Up to so many labels are counted each, whether they are classes or not.
+_MOST_BINS = 256
 
 
 @dataclass(frozen=True)
@@ -258,17 +260,14 @@ def open_points(function: str, logits: Any, target: Array, axis: int, ignore_ind
             f"coordinates of each point of logits[0] of shape {tuple(scores.shape)}"
         )
     space = _space(function, target, x.shape[0], points.shape[2])
-    labels, valid, bad = open_labels(function, library, target, x.shape[1], ignore_index)
     place, outside = _pixels_of(function, library, points, space)
+    # Points are few and maps are large: labels that no point lies in are not looked at.
+    maps = library.xp.reshape(target, (x.shape[0], math.prod(space)))
+    at_points = library.kernels.take_rows(library.xp, maps, place)
+    labels, valid, bad = open_labels(function, library, at_points, x.shape[1], ignore_index)
     if outside is not None:
         bad = outside if bad is None else bad * outside
-
-    def at_points(a: Array) -> Array:
-        xp = library.xp
-        return library.kernels.take_rows(xp, xp.reshape(a, (x.shape[0], math.prod(space))), place)
-
-    valid = None if valid is None else at_points(valid)
-    return Inputs(function, library, x, at_points(labels), None, valid, bad, axis, True)
+    return Inputs(function, library, x, labels, None, valid, bad, axis, True)
 
 
 def _two(function: str, logits: Any, names: str) -> tuple[Array, Array]:
@@ -314,31 +313,51 @@ def _pixels_of(function: str, library: Library, points: Array, space: tuple[int,
         )
     place = None
     for i, size in enumerate(space):
-        # A point at 1 lies in the last pixel.
-        pixel = xp.astype(xp.floor(points[..., len(space) - 1 - i] * size), k.label_dtype(xp, "int32"))
-        pixel = pixel - xp.astype(pixel == size, pixel.dtype)
+        # Rounded towards 0, which is down. A point at 1 lies in the last pixel.
+        pixel = xp.astype(points[..., len(space) - 1 - i] * size, k.label_dtype(xp, "int32"))
+        pixel = xp.minimum(pixel, xp.full_like(pixel, size - 1))
         place = pixel if place is None else place * size + pixel
     return place, bad
 
 
-def open_scenes(function: str, logits: Array, target: Array, axis: int, ignore_index: int | None) -> Inputs:
-    """Check scores `(N, C)` of whole images against label maps of any size; labels become `(N, pixels)`."""
+def open_scenes(
+    function: str, logits: Array, target: Array, axis: int, ignore_index: int | None
+) -> tuple[Inputs, Array]:
+    """Check scores `(N, C)` of whole images against label maps; return them with which classes each map holds."""
     library, x = open_logits(function, {"logits": logits, "target": target})
     if logits.ndim not in (1, 2):
         raise ValueError(f"{function}: logits has shape {tuple(logits.shape)}, expected (N, C) or (C,)")
     axis, batched = class_axis(function, logits, axis), logits.ndim == 2
     x = class_axis_to_1(library.xp, x, axis)
-    images, shape = x.shape[0], tuple(target.shape)
-    if batched and shape[:1] != (images,):
+    shape = tuple(target.shape)
+    if batched and (not shape or shape[0] != x.shape[0]):
         raise ValueError(
-            f"{function}: target has shape {shape}, expected a label map for each image, ({images}, *S), for logits of "
-            f"shape {tuple(logits.shape)}"
+            f"{function}: target has shape {shape}, expected a label map for each image, ({x.shape[0]}, *S), for "
+            f"logits of shape {tuple(logits.shape)}"
         )
     _only_labels(function, target)
-    labels, valid, bad = open_labels(function, library, target, x.shape[1], ignore_index)
-    rows = (images, math.prod(shape[1:] if batched else shape))
-    labels, valid = (None if a is None else library.xp.reshape(a, rows) for a in (labels, valid))
-    return Inputs(function, library, x, labels, None, valid, bad, axis, batched)
+    rows = (x.shape[0], math.prod(shape[1:] if batched else shape))
+    held, bad = _classes_held(function, library, target, rows, x.shape[1], ignore_index)
+    return Inputs(function, library, x, None, None, None, bad, axis, batched), held
+
+
+def _classes_held(
+    function: str, library: Library, target: Array, rows: tuple[int, int], classes: int, ignore_index: int | None
+) -> tuple[Array, Array | None]:
+    """Return which classes stand in each of the rows of a target, boolean `(N, C)`, and the poison."""
+    xp, k = library.xp, library.kernels
+    labels = xp.astype(target, k.label_dtype(xp, dtype_name(target)), copy=False)
+    bins = classes if ignore_index is None else max(classes, ignore_index + 1)
+    found = k.host_range(labels) if bins <= _MOST_BINS and (classes <= 255 or ignore_index != 255) else None
+    if found is not None and found[0] >= 0 and found[1] < bins:
+        # The ignored label is counted with the others, in a bin of its own: that costs less than a mask.
+        counts = k.label_counts(xp, xp.reshape(labels, rows), None, bins, xp.float32)
+        if bins - 1 <= classes or k.host_range(counts[:, classes : bins - 1]) == (0.0, 0.0):
+            index = xp.arange(classes, dtype=xp.int32, device=device_of(counts))
+            return (counts[:, :classes] > 0.0) & (index != (-1 if ignore_index is None else ignore_index)), None
+    labels, valid, bad = open_labels(function, library, target, classes, ignore_index)
+    valid = None if valid is None else xp.reshape(valid, rows)
+    return k.label_counts(xp, xp.reshape(labels, rows), valid, classes, xp.float32) > 0.0, bad
 
 
 def open_map_of_one_score(function: str, logits: Array, target: Array, axis: int) -> tuple[Library, Array, Array, int]:

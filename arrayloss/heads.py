@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ Array = Any
 
 #: The strides of the detail ground truth, and the weight of each in tenths: whole numbers compare exactly.
 _STRIDES = {1: 6, 2: 3, 4: 1}
+#: Nine labels below it, or differences of them, add up within 32 bits.
+_TOO_LARGE = 2**27
 
 
 def point_cross_entropy_loss(
@@ -66,10 +69,9 @@ def point_cross_entropy_loss(
     TypeError
         Logits that are no tuple of two, arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a point outside [0, 1], a label outside [0, C) anywhere in the
-        target that is not ignored, or ``ignore_index=255`` with more than 255 classes. Where reading values would cost
-        a synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong label or point makes the loss NaN
-        instead.
+        Shapes that do not fit, an option out of range, a point outside [0, 1], a label outside [0, C) at a point that
+        is not ignored, or ``ignore_index=255`` with more than 255 classes. Where reading values would cost a
+        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong point or label makes the loss NaN instead.
 
     Notes
     -----
@@ -79,7 +81,7 @@ def point_cross_entropy_loss(
     PointCrossEntropyLoss, which reads labels so, further multiplies the loss with class weights by the index of the
     true class instead of its weight; without class weights it differs only by the 1e-8 that it adds to the mean number
     of valid points. Points in half precision are taken as they are, and tell apart no more than 2048 (float16) or 256
-    (bfloat16) pixels along an axis. Cost: cross entropy of the points, and a pass over the target.
+    (bfloat16) pixels along an axis. Labels that no point lies in are not looked at. Cost: cross entropy of the points.
 
     References
     ----------
@@ -165,9 +167,9 @@ def se_cross_entropy_loss(
     Notes
     -----
     A class counts alike however small its area, which is the point of this loss. As in BCE, class weights do not enter
-    the divisor. An image without a valid pixel holds no class for all that is known: it is not counted, where
-    PaddleSeg's SECrossEntropyLoss, which takes neither ``ignore_index`` nor ``weight`` into account, calls every class
-    absent from it. Cost: a count of the labels.
+    the divisor. An image without a valid pixel is not counted, since what it holds is unknown. PaddleSeg's
+    SECrossEntropyLoss takes no weight, and no account of its ``ignore_index``: a label that is no class is left out,
+    whichever it is, and of an image without any other it calls every class absent. Cost: a count of the labels.
 
     References
     ----------
@@ -182,13 +184,14 @@ def se_cross_entropy_loss(
     0.4963
     """
     options = check("se_cross_entropy_loss", ignore_index=ignore_index, weight=weight, reduction=reduction, axis=axis)
-    inputs = _inputs.open_scenes("se_cross_entropy_loss", logits, target, options["axis"], options["ignore_index"])
-    xp, k = inputs.xp, inputs.kernels
+    inputs, present = _inputs.open_scenes(
+        "se_cross_entropy_loss", logits, target, options["axis"], options["ignore_index"]
+    )
+    xp = inputs.xp
     class_weight = inputs.per_class("weight", options["weight"])
-    present = k.label_counts(xp, inputs.labels, inputs.valid, inputs.classes, inputs.logits.dtype) > 0.0
     # A valid pixel has a class: an image that holds none has no valid pixel.
     seen = xp.any(present, axis=1)
-    losses = _entropies(inputs, inputs.logits, present, xp.expand_dims(seen, axis=1))
+    losses = _entropies(inputs, inputs.logits, _side(inputs, present), xp.expand_dims(seen, axis=1))
     if class_weight is not None:
         losses = inputs.scale(losses, class_weight)
     divisor = _reduce.weight_of(inputs, None, seen, seen.shape, inputs.classes)
@@ -258,7 +261,7 @@ def detail_aggregate_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, or an option out of range. Any label fits, as in `label_edges`.
+        Shapes that do not fit, an option out of range, or labels of 2^27 and more; any smaller label fits.
 
     Notes
     -----
@@ -266,7 +269,7 @@ def detail_aggregate_loss(
     Dice sums squares, as the paper has it; the code of its authors and PaddleSeg's sum :math:`p` and :math:`g`
     themselves. The latter's DetailAggregateLoss also fuses by weights drawn at random, where the authors start from
     6/10, 3/10 and 1/10, and takes ignored pixels for a class of their own. Both enlarge logits smaller than the
-    target; here the sizes must agree. Cost: about twenty passes over the label map, which has no classes.
+    target; here the sizes must agree. Cost: that of `detail_targets`, and two passes over the scores.
 
     References
     ----------
@@ -290,10 +293,11 @@ def detail_aggregate_loss(
         axis=axis,
     )
     library, x, labels, axis = _inputs.open_map_of_one_score("detail_aggregate_loss", logits, target, options["axis"])
-    detail, valid = _details(library, labels, options["threshold"], options["ignore_index"])
-    inputs = Inputs("detail_aggregate_loss", library, x, None, detail, valid, None, axis, True)
-    losses = _entropies(inputs, library.xp.squeeze(x, axis=1), detail, valid)
-    dice = _dice_of_squares(inputs, losses, options["smooth"])
+    detail, valid = _details("detail_aggregate_loss", library, labels, options["threshold"], options["ignore_index"])
+    inputs = Inputs("detail_aggregate_loss", library, x, None, None, valid, None, axis, True)
+    side = _side(inputs, detail)
+    losses = _entropies(inputs, library.xp.squeeze(x, axis=1), side, valid)
+    dice = _dice_of_squares(inputs, losses, side, options["smooth"])
     each = _image_sums(library.xp, losses)
     if options["reduction"] == "mean":
         weight = _reduce.weight_of(inputs, None, valid, losses.shape)
@@ -317,24 +321,30 @@ class DetailAggregateLoss(Loss, function=detail_aggregate_loss):
     axis: int = 1
 
 
-def _entropies(inputs: Inputs, x: Array, true: Array, valid: Array | None) -> Array:
-    """Return the binary cross entropy of scores against a boolean target, 0 where not valid."""
+def _side(inputs: Inputs, true: Array) -> Array:
+    """Return -1 where `true` and else 1, in the dtype of the logits."""
+    return 1.0 - 2.0 * inputs.xp.astype(true, inputs.logits.dtype)
+
+
+def _entropies(inputs: Inputs, x: Array, side: Array, valid: Array | None) -> Array:
+    """Return the binary cross entropy of scores against the side of each, 1 for no and -1 for yes; 0 where not valid.
+
+    One softplus of the score for what is not true: nothing cancels, and an infinite score makes no 0 * inf.
+    """
     xp, k = inputs.xp, inputs.kernels
-    x = k.where_or(xp, valid, x, 0.0)
-    # One softplus of the score that speaks against the truth: nothing cancels, and an infinite score is no 0 * inf.
-    return k.where_or(xp, valid, k.softplus(xp, xp.where(true, -x, x)), 0.0)
+    return k.softplus(xp, k.where_or(xp, valid, x * side, -math.inf))
 
 
-def _dice_of_squares(inputs: Inputs, losses: Array, smooth: float) -> Array:
-    """Return the Dice loss of each image from the binary cross entropies of its pixels, against `inputs.target`."""
+def _dice_of_squares(inputs: Inputs, losses: Array, side: Array, smooth: float) -> Array:
+    """Return the Dice loss of each image from the binary cross entropies of its pixels, and their sides."""
     xp, where_or = inputs.xp, inputs.kernels.where_or
+    g = 0.5 - 0.5 * side
     # exp(-loss) is the probability of what is true; that of an ignored pixel, without detail and of loss 0, is 1.
     right = xp.exp(-losses)
-    p = xp.where(inputs.target, right, 1.0 - right)
-    g = xp.astype(inputs.target, p.dtype)
+    p = right * -side + (1.0 - g)
     size = _image_sums(xp, p * p + g) + smooth
     there = ~(size <= 0.0)  # with a NaN, which must reach the result
-    dice = 1.0 - (2.0 * _image_sums(xp, p * g) + smooth) / where_or(xp, there, size, 1.0)
+    dice = 1.0 - (2.0 * _image_sums(xp, right * g) + smooth) / where_or(xp, there, size, 1.0)
     return where_or(xp, there, dice, 0.0)
 
 
@@ -366,7 +376,7 @@ def detail_targets(target: A, threshold: float = 0.1, ignore_index: int | None =
     TypeError
         `target` is no array of integers or bool.
     ValueError
-        `target` has another rank, or `threshold` is out of range.
+        `target` has another rank or labels of 2^27 and more, or `threshold` is out of range.
 
     Notes
     -----
@@ -376,8 +386,8 @@ def detail_targets(target: A, threshold: float = 0.1, ignore_index: int | None =
     and 1/10 is compared with the threshold. A response is positive where a label is larger than its eight neighbours
     on average, hence on one side of a boundary as a rule. A difference with an ignored neighbour counts 0, as does the
     response of an ignored pixel. Beyond the image counts as label 0 (the zero padding of the authors' code), so that
-    other classes have details at the border. Labels are added up in 32 bits where their dtype is no wider, and
-    must be below 2^27 there. Cost: five additions and some comparisons per pixel and axis.
+    other classes have details at the border. Labels, ignored ones included, must be smaller than 2^27, since they are
+    added up in 32 bits; larger ones raise where they can be read. Cost: about twenty passes over the label map.
 
     References
     ----------
@@ -400,17 +410,28 @@ def detail_targets(target: A, threshold: float = 0.1, ignore_index: int | None =
     if array.ndim != 3:
         raise ValueError(f"detail_targets: target has shape {tuple(array.shape)}, expected (N, H, W)")
     xp = library.xp
-    detail, valid = _details(library, array, options["threshold"], options["ignore_index"])
+    detail, valid = _details("detail_targets", library, array, options["threshold"], options["ignore_index"])
     detail = xp.astype(detail, xp.uint8 if kind == "bool" else array.dtype)
     result: A = detail if valid is None else xp.where(valid, detail, array)
     return result
 
 
-def _details(library: Any, labels: Array, threshold: float, ignore_index: int | None) -> tuple[Array, Array | None]:
+def _details(
+    function: str, library: Any, labels: Array, threshold: float, ignore_index: int | None
+) -> tuple[Array, Array | None]:
     """Return the boolean detail map of `(N, H, W)` labels, False where ignored, and the mask of valid pixels."""
-    xp, k = library.xp, library.kernels
-    valid = _inputs.entries_not(library, labels, ignore_index)
-    y = xp.astype(labels, k.label_dtype(xp, dtype_name(labels)))
+    xp, kind = library.xp, dtype_name(labels)
+    found = None
+    if kind in ("int32", "int64", "uint32", "uint64"):
+        labels = xp.astype(labels, library.kernels.label_dtype(xp, kind), copy=False)
+        found = library.kernels.host_range(labels)
+        if found is not None and max(-found[0], found[1]) >= _TOO_LARGE:
+            raise ValueError(
+                f"{function}: target holds labels from {found[0]} to {found[1]}, expected labels that are smaller than "
+                f"2^27, since they are added up in 32 bits"
+            )
+    valid = _inputs.entries_not(library, labels, ignore_index, found)
+    y = xp.astype(labels, xp.int32)
     y = y if valid is None else xp.where(valid, y, xp.zeros_like(y))
     # The sum of the differences y_i - y_j over the neighbours j that count, and i itself, where it is 0.
     near = 9 if valid is None else _window_sums(xp, xp.astype(valid, y.dtype), beyond=1)
@@ -441,9 +462,10 @@ def _at_stride(xp: Any, found: Array, stride: int) -> Array:
     """Return a map `(N, H, W)` as every `stride`-th pixel has it, enlarged to the full size by the nearest."""
     if stride == 1:
         return found
-    for axis in (1, 2):
-        size = found.shape[axis]
-        index = xp.arange(size, dtype=xp.int32, device=device_of(found))
-        index = index * -(-size // stride) // max(size, 1) * stride
-        found = xp.take(found, index, axis=axis)
+    sizes = found.shape
+    found = found[:, ::stride, ::stride]
+    # Columns first, while there are few rows: selecting among those is cheap.
+    for axis in (2, 1):
+        index = xp.arange(sizes[axis], dtype=xp.int32, device=device_of(found))
+        found = xp.take(found, index * found.shape[axis] // max(sizes[axis], 1), axis=axis)
     return found

@@ -101,6 +101,13 @@ def test_point_logits_with_the_classes_last(backend: Backend, rng: np.random.Gen
     np.testing.assert_array_equal(value(backend, loss, (scores, points), target[:, None]), expected)
 
 
+@eager
+def test_labels_without_a_point_are_not_looked_at(backend: Backend, rng: np.random.Generator) -> None:
+    target = np.asarray([[[0, 99], [-7, 1]]])
+    given = backend.array(rng.normal(size=(1, 2, 2))), backend.array(np.asarray([[[0.2, 0.2], [0.7, 0.7]]]))
+    assert backend.numpy(al.PointCrossEntropyLoss()(given, backend.array(target))) > 0
+
+
 @pytest.mark.parametrize("wrong", [-0.001, 1.001, np.nan, np.inf, -np.inf], ids=str)
 def test_points_outside(wrong: float, backend: Backend, rng: np.random.Generator) -> None:
     if backend.compiles and wrong != 1.001:
@@ -298,6 +305,23 @@ def test_label_maps_for_details(backend: Backend) -> None:
     for shape in ((1, 2, 6, 6), (1, 6, 6), (1, 1, 6)):
         with pytest.raises(ValueError, match=r"^detail_aggregate_loss: logits has shape .*images of one score"):
             value(backend, al.DetailAggregateLoss(), np.zeros(shape), np.zeros((1, 6, 6), dtype=np.int64))
+
+
+@eager
+def test_labels_too_large_to_add_up(backend: Backend) -> None:
+    """Raise, rather than overflow, where values can be read."""
+    target = np.full((1, 4, 5), 2**27 - 1, dtype=np.int64)
+    target[0, 1, 1] = -(2**27) + 1
+    expected = reference.detail_targets(target)
+    np.testing.assert_array_equal(backend.numpy(al.detail_targets(backend.array(target))), expected)
+    if not backend.reads:
+        return
+    for label in (2**27, -(2**27), 2**40):
+        target[0, 2, 2] = label
+        with pytest.raises(ValueError, match=r"^detail_targets: target holds labels from .*smaller than 2\^27"):
+            al.detail_targets(backend.array(target))
+        with pytest.raises(ValueError, match=r"^detail_aggregate_loss: target holds labels from"):
+            value(backend, al.DetailAggregateLoss(), np.zeros((1, 1, 4, 5)), target)
 
 
 def details_and_scores(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -114,7 +114,9 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
 
 
 def take_rows(xp: Namespace, rows: Array, index: Array) -> Array:
-    return rows.gather(1, index)
+    # torch gathers no unsigned integers wider than a byte.
+    wide = rows.dtype in (torch.uint16, torch.uint32, torch.uint64)
+    return (rows.to(torch.int64) if wide else rows).gather(1, index)
 
 
 def _log_softmax(z: Array, valid: Array | None) -> Array:
