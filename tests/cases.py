@@ -168,6 +168,63 @@ def _with_both(sample: Sample, classes: int) -> Sample:
     return replace(sample, arrays=arrays)
 
 
+def pointed(rng: Generator) -> Sample:
+    """Scores at points of label maps, and the points: middles of pixels, by corners of the image and anywhere."""
+    sample = labels(rng)
+    middles = (np.moveaxis(np.indices((6, 5)), 0, -1).reshape(-1, 2) + 0.5) / (6, 5)
+    chosen = np.stack([[*rng.permutation(middles)[:9], (0.01, 0.01), (0.99, 0.99), (0.01, 0.99)] for _ in range(2)])
+    points = np.concatenate([chosen, rng.random((2, 6, 2))], axis=1)
+    column, row = np.moveaxis(np.minimum((points * (6, 5)).astype(int), (5, 4)), -1, 0)
+    ignored = sample.target[np.asarray([[0], [1]]), row, column] == 255
+    logits = rng.normal(size=(2, 4, 18)) * 2
+    return Sample((logits, points), sample.target, ignored=np.broadcast_to(ignored[:, None], logits.shape))
+
+
+def scenes(rng: Generator) -> Sample:
+    """A score of each class for each image, against label maps, which do not hold every class; one is ignored."""
+    target = rng.integers(0, 3, size=(4, 3, 4)) + np.asarray([0, 1, 0, 1])[:, None, None]
+    target[rng.random(target.shape) < 0.2] = 255
+    target[1] = 255
+    logits = rng.normal(size=(4, 4)) * 2
+    return Sample(logits, target, ignored=np.broadcast_to((target == 255).all(axis=(1, 2))[:, None], logits.shape))
+
+
+def detailed(rng: Generator) -> Sample:
+    """One score against the details of label maps, whose sizes no stride divides."""
+    target = np.kron(rng.integers(0, 4, size=(2, 3, 3)), np.ones((1, 4, 5), dtype=np.int64))[:, :10, :14]
+    target[rng.random(target.shape) < 0.1] = 255
+    return Sample(rng.normal(size=(2, 1, 10, 14)) * 2, target, ignored=(target == 255)[:, None])
+
+
+#: What the suite must know of the makers, by name. Those whose class labels are checked ...
+LABELLED = {
+    "binary",
+    "both_distances",
+    "edged",
+    "images",
+    "labels",
+    "noisy",
+    "one_of_both_distances",
+    "one_signed_distance",
+    "pointed",
+    "regions",
+    "scenes",
+    "signed_distance",
+    "sparse",
+    "two_scores",
+}
+#: ... those of which each pixel's neighbours matter ...
+NEIGHBOURHOODS = {
+    "detailed",
+    "images",
+    "label_map",
+    "noisy",
+    "regions",
+}
+#: ... and those whose target has other sizes than the logits.
+OTHER_SIZES = {"pointed", "scenes"}
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss object and the inputs it is tried on."""
@@ -281,6 +338,13 @@ CASES = [
     Case(al.SemanticConnectivityLoss(), regions),
     Case(al.SemanticConnectivityLoss(), images),
     Case(al.SemanticConnectivityLoss(max_components=2), regions),
+    Case(al.PointCrossEntropyLoss(), pointed),
+    Case(al.PointCrossEntropyLoss(weight=W4), pointed),
+    Case(al.SECrossEntropyLoss(), scenes),
+    Case(al.SECrossEntropyLoss(weight=W4), scenes),
+    Case(al.DetailAggregateLoss(), detailed),
+    Case(al.DetailAggregateLoss(threshold=0.0, smooth=0.0), detailed),
+    Case(al.DetailAggregateLoss(threshold=0.6, smooth=10.0), detailed),
     Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
     Case(al.MixedLoss([al.OhemCrossEntropyLoss(0.3, 5), al.LovaszSoftmaxLoss()], [1.0, 0.5]), labels, 1e-4),
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backends import VARIANTS, Backend
-from cases import CASES, Case, Sample
+from cases import CASES, LABELLED, NEIGHBOURHOODS, OTHER_SIZES, Case, Sample
 from reference import numerical_gradient
 
 import arrayloss as al
@@ -22,6 +22,7 @@ WITHOUT_PARTS = {
     "bce_dice_loss",
     "bootstrapped_cross_entropy_loss",
     "dice_ce_loss",
+    "detail_aggregate_loss",
     "dice_loss",
     "dual_task_loss",
     "generalized_dice_loss",
@@ -221,7 +222,7 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
         return  # weights of the rank of the logits have their layout
     value, (grad,) = run(backend, case.loss, sample)
     rank = sample.logits.ndim
-    for axis in [-1] if backend.compiles else [0, 2, -1]:
+    for axis in [-1] if backend.compiles else [axis for axis in (0, 2, -1) if axis < rank]:
         moved = replace(sample, logits=np.moveaxis(sample.logits, 1, axis))
         if sample.target.shape == sample.logits.shape:
             moved = replace(moved, target=np.moveaxis(sample.target, 1, axis))
@@ -237,8 +238,8 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
 @every_case
 @pytest.mark.backends("numpy", "strict", "torch")
 def test_pixel_order_changes_nothing(case: Case, backend: Backend, rng: np.random.Generator) -> None:
-    if case.make.__name__ in ("label_map", "images", "noisy", "regions"):
-        return  # neighbourhoods matter
+    if case.make.__name__ in NEIGHBOURHOODS | OTHER_SIZES:
+        return  # the last axis of the logits is not that of the target, or the order matters
     sample = case.make(rng)
     order = rng.permutation(sample.parts[0].shape[-1])
 
@@ -415,8 +416,6 @@ def test_half_precision_sums_do_not_overflow(backend: Backend) -> None:
 
 # Bad input ----------------------------------------------------------------------------------------------------------
 
-LABELLED = ("labels", "binary", "images", "noisy", "regions", "edged", "sparse", "two_scores")
-LABELLED += ("signed_distance", "one_signed_distance", "both_distances", "one_of_both_distances")
 LABEL_CASES = [c for c in CASES if c.make.__name__ in LABELLED and c.options.get("ignore_index", 0) != 0]
 
 
@@ -448,7 +447,9 @@ def test_misfits_are_named(case: Case, backend: Backend, rng: np.random.Generato
     sample = case.make(rng)
     name = r"(\w+_loss)" if isinstance(case.loss, al.MixedLoss) else case.function
     logits, target, arrays = to_backend(backend, sample)
-    wrong_shape = backend.array(sample.target[..., :-1])
+    # A map of labels behind points, or of a whole image, may be of any size.
+    any_size = case.make.__name__ in OTHER_SIZES
+    wrong_shape = backend.array(sample.target[:-1] if any_size else sample.target[..., :-1])
     with pytest.raises(ValueError, match=rf"^{name}: target has shape \([\d, ]+\).*expected .*\(\d"):
         case.loss(logits, wrong_shape, **arrays)
     integers = tuple(backend.array(x.astype(np.int64)) for x in sample.parts)
@@ -492,6 +493,7 @@ BAD_OPTIONS = [
     ("activation", "relu"),
     ("alpha", 0.0),
     ("include_background", 1),
+    ("threshold", 1.5),
 ]
 
 

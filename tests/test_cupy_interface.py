@@ -196,6 +196,7 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "sum_positions": lambda xp, z, y, m: (xp, z),
     "take_class": lambda xp, z, y, m: (xp, z[0, :, 0, 0], y),
     "top_class": lambda xp, z, y, m: (xp, z),
+    "take_rows": lambda xp, z, y, m: (xp, xp.reshape(m, (m.shape[0], -1)), xp.reshape(y, (y.shape[0], -1))),
     "triangle": lambda xp, z, y, m: (xp, z, 3),
     "where_or": lambda xp, z, y, m: (xp, z > 0.0, z, 1.0),
     "where_valid": lambda xp, z, y, m: (xp, m, z),

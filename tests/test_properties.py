@@ -28,6 +28,7 @@ KINDS: dict[str, list[str]] = {
     "BoundaryLoss": ["distance"],
     "CrossEntropyLoss": ["labels", "probabilities"],
     "DiceCELoss": ["labels", "probabilities"],
+    "DetailAggregateLoss": ["edges"],
     "DiceLoss": ["labels", "probabilities"],
     "DualTaskLoss": ["noisy"],
     "EdgeAttentionLoss": ["edged"],
@@ -42,9 +43,11 @@ KINDS: dict[str, list[str]] = {
     "MixedLoss": ["labels"],
     "OhemCrossEntropyLoss": ["labels"],
     "OhemEdgeAttentionLoss": ["edged"],
+    "PointCrossEntropyLoss": ["points"],
     "RelaxBoundaryLoss": ["images"],
     "TverskyLoss": ["labels", "probabilities"],
     "SemanticConnectivityLoss": ["labels"],
+    "SECrossEntropyLoss": ["scenes"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
@@ -114,6 +117,7 @@ OPTIONS: dict[str, Any] = {
     "squared": lambda shape: st.booleans(),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
     "thresh": lambda shape: st.sampled_from([0.0, 0.31, 0.7, 1.0]),
+    "threshold": lambda shape: st.sampled_from([0.0, 0.05, 0.1, 0.3, 0.35, 0.6, 0.9, 1.0]),
     "top_k_percent_pixels": lambda shape: st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0]),
     "upper_bound": lambda shape: st.sampled_from([0.5, 1.0, 3.0]),
     "weight": lambda shape: st.one_of(st.none(), per_class(shape)),
@@ -152,7 +156,7 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     kind = draw(st.sampled_from(KINDS[loss.__name__]))
     # JAX compiles every operation for every new shape and dtype, so there they are always the same.
     one_shape = backend.name == "jax"
-    shape = Shape(2, CLASSES_OF.get(kind, 3), (3, 4)) if one_shape else draw(shapes(kind))
+    shape = Shape(2, CLASSES_OF.get(kind, 3), SPACE_OF.get(kind, (3, 4))) if one_shape else draw(shapes(kind))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     fields = set(loss.__dataclass_fields__)  # type: ignore[attr-defined]
     options = {name: draw(strategy(loss, name)(shape)) for name in sorted(fields - OF_INPUTS)}
@@ -169,7 +173,7 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     sample = inputs(draw, rng, kind, shape, ignore, dtype, clean=options.get("label_smoothing", 0.0) > 0)
     if "ignore_index" in fields:
         options["ignore_index"] = ignore
-    if "axis" in fields and kind != "edges" and not one_shape:
+    if "axis" in fields and kind not in ("edges", "points") and not one_shape:
         options["axis"] = axis = draw(st.integers(-len(shape.logits), len(shape.logits) - 1))
         sample = moved(sample, axis, shape)
     return Call(reduced(draw, loss, options), sample, dtype, draw(st.sampled_from(label_dtypes(sample, backend))))
@@ -179,6 +183,8 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
 DISTANCES = {"distance": ("distance",), "distances": ("target_distance", "prediction_distance")}
 #: The number of classes, where it is not free.
 CLASSES_OF = {"one class": 1, "two classes": 2, "edges": 1}
+#: The space of the logits, where it is not that of the target.
+SPACE_OF: dict[str, tuple[int, ...]] = {"points": (5,), "scenes": ()}
 
 
 @st.composite
@@ -186,6 +192,8 @@ def shapes(draw: Any, kind: str) -> Shape:
     """Draw sizes, with images where the kind needs them and else of any number of dimensions, empty ones included."""
     if kind in ("edges", "images", "noisy"):
         space = (draw(st.integers(3, 5)), draw(st.integers(3, 6)))
+    elif kind in SPACE_OF:
+        space = SPACE_OF[kind] and (draw(st.integers(1, 6)),)
     else:
         space = tuple(draw(st.lists(st.integers(1, 4), max_size=3)))
     classes = CLASSES_OF.get(kind) or draw(st.integers(2, 5))
@@ -215,6 +223,8 @@ def inputs(
     if kind == "probabilities":
         target = probabilities(rng, shape.logits)
         return Sample(logits, target, {})
+    if kind in SPACE_OF:
+        return before_maps(draw, rng, kind, shape, logits, ignore)
     labels = rng.integers(0, max(shape.classes, 3 if kind == "edges" else 2), size=shape.positions)
     if draw(st.booleans()) and shape.space:
         labels[..., -1] = labels[..., 0]
@@ -232,6 +242,30 @@ def inputs(
     if kind == "edged":
         return Sample((logits, rng.random((shape.images, 1, *shape.space))), labels, arrays, everywhere)
     return Sample(logits, labels, arrays, everywhere)
+
+
+def before_maps(
+    draw: Any, rng: np.random.Generator, kind: str, shape: Shape, logits: np.ndarray, ignore: int | None
+) -> Sample:
+    """Draw label maps of a size of their own for scores of whole images, or at points, corners among them."""
+    space = draw(st.sampled_from([(4, 3), (1, 5), (6,), (2, 3, 2)]))
+    labels = rng.integers(0, shape.classes, size=(shape.images, *space))
+    if ignore is not None:
+        labels[rng.random(labels.shape) < draw(st.sampled_from([0.0, 0.3]))] = ignore
+        labels[rng.random(shape.images) < draw(st.sampled_from([0.0, 0.5, 1.0]))] = ignore
+    out = labels == (math.nan if ignore is None else ignore)
+    if kind == "scenes":
+        ignored = np.broadcast_to(out.reshape((shape.images, -1)).all(axis=1)[:, None], shape.logits)
+        spoil(draw, logits, ignored)
+        return Sample(logits, labels, {}, ignored)
+    points = rng.random((shape.images, *shape.space, len(space)))
+    points[rng.random(points.shape) < 0.2] = draw(st.sampled_from([0.0, 1.0]))
+    size = np.asarray(space)
+    pixels = np.minimum((points[..., ::-1] * size).astype(int), size - 1)
+    at_points = [out[(n, *pixel)] for n in range(shape.images) for pixel in pixels[n]]
+    ignored = np.broadcast_to(np.reshape(at_points, (shape.images, 1, -1)).astype(bool), shape.logits)
+    spoil(draw, logits, ignored)
+    return Sample((logits, points), labels, {}, ignored)
 
 
 def probabilities(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -78,7 +78,8 @@ def _compare(backends: list[Backend], compared: list[Trial], report: _Report) ->
             progress.show("comparing", number, len(compared), f"{name}, {backend.name}")
             apart[backend.name] = differences(outcome(trial, backend), exact)
         report.loss(trial, float(exact.value), apart)
-        maps.append((name, exact.gradients[0][0]))
+        if exact.gradients[0].ndim == 4:  # scores of points and of whole images make no picture
+            maps.append((name, exact.gradients[0][0]))
     return maps
 
 

@@ -88,6 +88,21 @@ def _forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
     )
     # Background against the likeliest digit.
     yield np.stack([scores[:, 0], scores[:, 1:].max(axis=1)], axis=1), np.where(labels == IGNORED, labels, labels > 0)
+    yield from _head_forms(scores, labels)
+
+
+def _head_forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
+    """Yield what auxiliary heads give: scores at the middles of some pixels, of whole images, and of detail."""
+    import numpy as np
+
+    images, classes, height, width = scores.shape
+    row, column = (np.arange(size)[1::4] for size in (height, width))
+    middles = np.stack(np.meshgrid((column + 0.5) / width, (row + 0.5) / height), axis=-1).astype(scores.dtype)
+    points = np.broadcast_to(middles.reshape((1, -1, 2)), (images, row.size * column.size, 2)).copy()
+    yield (scores[:, :, row[:, None], column].reshape((images, classes, -1)), points), labels
+    yield scores.max(axis=(2, 3)), labels
+    # A digit is a detail where background is unlikely.
+    yield -scores[:, :1], labels
 
 
 def outcome(trial: Trial, backend: Backend) -> Outcome:

@@ -63,6 +63,7 @@ CONSTANTS = frozenset(
         "one_hot",
         "scalar_like",
         "top_class",
+        "take_rows",
     }
 )
 #: ... or in the portable form, which runs on variables.
@@ -621,6 +622,11 @@ def _least_neighbour(xp: Namespace, x: Array, touching: list[tuple[tuple[int, ..
         rolled = xp.roll(x, step, axis=tuple(range(1, x.ndim)))
         least = xp.where(touch, xp.minimum(least, rolled), least)
     return least
+
+
+def take_rows(xp: Namespace, rows: Array, index: Array) -> Array:
+    """Return the entries of rows `(N, M)` at the indices `(N, P)` of each."""
+    return xp.take_along_axis(rows, index, axis=1)
 
 
 def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:

@@ -122,6 +122,12 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
     return per_class[labels]
 
 
+def take_rows(xp: Namespace, rows: Array, index: Array) -> Array:
+    # torch gathers no unsigned integers wider than a byte.
+    wide = rows.dtype in (torch.uint16, torch.uint32, torch.uint64)
+    return (rows.to(torch.int64) if wide else rows).gather(1, index)
+
+
 def _log_softmax(z: Array, valid: Array | None) -> Array:
     """Return log softmax(z), finite where not valid."""
     log_p = torch.log_softmax(z, 1)
