@@ -9,6 +9,8 @@ from typing import Any
 
 Records = list[dict[str, Any]]
 TITLES = {"numpy": "NumPy", "torch": "torch, eager", "jax": "JAX, jit"}
+#: How much slower and hungrier than the best peer a loss of the catalogue may be.
+CATALOGUE = 1.10
 FLOORS = ("read + write", "exp", "sort")
 
 
@@ -125,6 +127,31 @@ def growth(records: Records) -> str:
         return table(["loss", "bound", *powers, "exponent above", "at most", ""], lines)
 
     return "\n\n".join(["Nanoseconds per pixel, value and gradient:", *per_library(records, body)])
+
+
+def catalogue(records: Records) -> str:
+    """Return every loss against the best of its peers, and how many keep within the target."""
+    kinds = ("time", "memory")
+
+    def best(r: dict[str, Any], kind: str) -> tuple[str, float]:
+        return min(((name, x) for name, x in r[kind].items() if name != "arrayloss"), key=lambda pair: pair[1])
+
+    def body(rows: Records) -> str:
+        head = ["loss", "fastest peer", "ms", "its ms", "ratio", "", "logits", "leanest peer's", "ratio", ""]
+        lines = []
+        for r in rows:
+            name, time = best(r, "time")
+            of_time, of_memory = (met(r[f"{kind} ratio"], CATALOGUE)[1] for kind in kinds)
+            cells = [_ms(r["time"]["arrayloss"]), _ms(time), f"{r['time ratio']:.2f}", of_time]
+            cells += [f"{r['memory']['arrayloss']:.2f}", f"{best(r, 'memory')[1]:.2f}", f"{r['memory ratio']:.2f}"]
+            lines.append([r["loss"], name, *cells, of_memory])
+        return table(head, lines)
+
+    good = [r for r in records if "error" not in r]
+    ratios = [r[f"{kind} ratio"] for r in good for kind in kinds]
+    count = sum(ratio <= CATALOGUE for ratio in ratios)
+    kept = f"{count} of {len(ratios)} ratios are at most {CATALOGUE:.2f}."
+    return "\n\n".join([*per_library(records, body), kept])
 
 
 def missed(records: dict[str, Records]) -> str:

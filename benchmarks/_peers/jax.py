@@ -7,21 +7,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from _peers import Array, Peer, Run
+from _peers import Array, Peer, Run, each
 
 
-def prepare(loss: Any, logits: np.ndarray, target: np.ndarray, gradient: bool) -> Run:
+def prepare(loss: Any, logits: Any, target: Any, gradient: bool) -> Run:
     """Return a run of the jitted loss, compiled here, that waits for its result."""
-    x, y = jnp.asarray(logits), jnp.asarray(target)
+    x, y = each(jnp.asarray, logits), each(jnp.asarray, target)
     jitted = jax.jit(jax.value_and_grad(loss) if gradient else loss)
     jitted.lower(x, y).compile()
 
     def run() -> tuple[Array, Array]:
         result = jax.block_until_ready(jitted(x, y))
-        return result if gradient else (result, None)
+        value, slope = result if gradient else (result, None)
+        return value, slope[0] if isinstance(slope, tuple) else slope
 
     return run
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from kornia.losses import dice_loss as kornia_dice
 from kornia.losses import lovasz_softmax_loss as kornia_lovasz
 from monai.losses import DiceLoss as MonaiDice
 
-from _peers import Array, Peer, Run
+from _peers import Array, Peer, Run, each
 
 try:
     import torchvision  # noqa: F401  (smp imports it and uses none of it here)
@@ -28,16 +27,20 @@ from segmentation_models_pytorch.losses import LovaszLoss as SmpLovasz
 torch.set_num_threads(1)
 
 
-def prepare(loss: Any, logits: np.ndarray, target: np.ndarray, gradient: bool) -> Run:
-    """Return a run on tensors that share memory with the arrays."""
-    x, y = torch.from_numpy(logits).requires_grad_(gradient), torch.from_numpy(target)
+def prepare(loss: Any, logits: Any, target: Any, gradient: bool) -> Run:
+    """Return a run on tensors that share memory with the arrays; of several logits the gradient of the first counts."""
+    x, y = each(torch.from_numpy, logits), each(torch.from_numpy, target)
+    first = x[0] if isinstance(x, tuple) else x
+    for part in x if isinstance(x, tuple) else (x,):
+        part.requires_grad_(gradient)
 
     def run() -> tuple[Array, Array]:
-        x.grad = None
+        for part in x if isinstance(x, tuple) else (x,):
+            part.grad = None
         value = loss(x, y)
         if gradient:
             value.backward()
-        return value.detach(), x.grad
+        return value.detach(), first.grad
 
     return run
 
