@@ -21,6 +21,14 @@ from arrayloss.cross_entropy import (
     CrossEntropyLoss,
     cross_entropy_loss,
 )
+from arrayloss.focal import (
+    AsymmetricLoss,
+    FocalLoss,
+    SigmoidFocalLoss,
+    asymmetric_loss,
+    focal_loss,
+    sigmoid_focal_loss,
+)
 from arrayloss.hard_mining import (
     BootstrappedCrossEntropyLoss,
     EdgeAttentionLoss,
@@ -51,16 +59,27 @@ from arrayloss.regression import (
     l1_loss,
     mse_loss,
 )
+from arrayloss.robust import (
+    GeneralizedCrossEntropyLoss,
+    PolyLoss,
+    SymmetricCrossEntropyLoss,
+    generalized_cross_entropy_loss,
+    poly_loss,
+    symmetric_cross_entropy_loss,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsymmetricLoss",
     "BCELoss",
     "BootstrappedCrossEntropyLoss",
     "CrossEntropyLoss",
     "DiceLoss",
     "DualTaskLoss",
     "EdgeAttentionLoss",
+    "FocalLoss",
+    "GeneralizedCrossEntropyLoss",
     "L1Loss",
     "Loss",
     "LovaszHingeLoss",
@@ -69,13 +88,19 @@ __all__ = [
     "MixedLoss",
     "OhemCrossEntropyLoss",
     "OhemEdgeAttentionLoss",
+    "PolyLoss",
     "RelaxBoundaryLoss",
+    "SigmoidFocalLoss",
+    "SymmetricCrossEntropyLoss",
+    "asymmetric_loss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
     "cross_entropy_loss",
     "dice_loss",
     "dual_task_loss",
     "edge_attention_loss",
+    "focal_loss",
+    "generalized_cross_entropy_loss",
     "l1_loss",
     "label_edges",
     "lovasz_hinge_loss",
@@ -84,6 +109,9 @@ __all__ = [
     "mse_loss",
     "ohem_cross_entropy_loss",
     "ohem_edge_attention_loss",
+    "poly_loss",
     "relax_boundary_loss",
+    "sigmoid_focal_loss",
+    "symmetric_cross_entropy_loss",
     "value_and_grad",
 ]

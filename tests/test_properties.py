@@ -22,12 +22,15 @@ every_loss = pytest.mark.parametrize("loss", CLASSES, ids=lambda loss: loss.__na
 
 #: What each loss is tried on: see `samples`. A new loss needs a line here, and `OPTIONS` one for a new option.
 KINDS: dict[str, list[str]] = {
+    "AsymmetricLoss": ["labels", "one class", "multilabel"],
     "BCELoss": ["labels", "one class", "multilabel", "edges"],
     "BootstrappedCrossEntropyLoss": ["labels"],
     "CrossEntropyLoss": ["labels", "probabilities"],
     "DiceLoss": ["labels", "probabilities"],
     "DualTaskLoss": ["noisy"],
     "EdgeAttentionLoss": ["edged"],
+    "FocalLoss": ["labels", "probabilities"],
+    "GeneralizedCrossEntropyLoss": ["labels", "probabilities"],
     "L1Loss": ["entries"],
     "LovaszHingeLoss": ["one class", "two classes"],
     "LovaszSoftmaxLoss": ["labels"],
@@ -35,7 +38,10 @@ KINDS: dict[str, list[str]] = {
     "MixedLoss": ["labels"],
     "OhemCrossEntropyLoss": ["labels"],
     "OhemEdgeAttentionLoss": ["edged"],
+    "PolyLoss": ["labels", "probabilities"],
     "RelaxBoundaryLoss": ["images"],
+    "SigmoidFocalLoss": ["labels", "one class", "multilabel"],
+    "SymmetricCrossEntropyLoss": ["labels", "probabilities"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
@@ -43,6 +49,7 @@ SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))
 WIDE = ("Lovasz", "DualTask", "MixedLoss")
 
 WEIGHTS = st.sampled_from([0.0, 1e-3, 0.5, 1.0, 3.0])
+GAMMAS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0, 5.0])
 
 
 @dataclass(frozen=True)
@@ -73,28 +80,42 @@ def bce_weight(shape: Shape) -> st.SearchStrategy[Any]:
 
 #: A strategy for every option of every loss.
 OPTIONS: dict[str, Any] = {
+    "beta": lambda shape: st.sampled_from([0.0, 0.1, 1.0]),
     "border": lambda shape: st.integers(0, 3),
     "calculate_weights": lambda shape: st.booleans(),
     "classes": lambda shape: st.one_of(
         st.sampled_from(["present", "all"]),
         st.lists(st.integers(0, shape.classes - 1), min_size=1, unique=True),
     ),
+    "clip": lambda shape: st.sampled_from([0.0, 1e-6, 0.05, 0.3, 1.0]),
     "coef": lambda shape: st.just([0.5, 2.0]),
     "edge_label": lambda shape: st.just(False),
     "edge_threshold": lambda shape: st.sampled_from([0.0, 0.4, 0.8, 1.0]),
+    "epsilon": lambda shape: st.sampled_from([-1.0, 0.0, 1.0, 3.0]),
+    "gamma": lambda shape: GAMMAS,
+    "gamma_neg": lambda shape: GAMMAS,
+    "gamma_pos": lambda shape: GAMMAS,
     "label_smoothing": lambda shape: st.sampled_from([0.0, 0.0, 0.1, 1.0]),
+    "log_zero": lambda shape: st.sampled_from([-1e3, -4.0, -0.1, 0.0]),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
     "min_K": lambda shape: st.sampled_from([1, 2, 5, 1000]),
     "min_kept": lambda shape: st.sampled_from([0, 1, 3, 1000]),
     "per_image": lambda shape: st.booleans(),
     "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
+    "q": lambda shape: st.sampled_from([1e-6, 0.3, 0.7, 1.0]),
     "smooth": lambda shape: st.sampled_from([0.0, 1e-6, 1.0, 1e3]),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
     "thresh": lambda shape: st.sampled_from([0.0, 0.31, 0.7, 1.0]),
     "top_k_percent_pixels": lambda shape: st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0]),
     "upper_bound": lambda shape: st.sampled_from([0.5, 1.0, 3.0]),
     "weight": lambda shape: st.one_of(st.none(), per_class(shape)),
+}
+#: Strategies of options that a loss reads in its own way.
+OPTIONS_OF: dict[tuple[str, str], Any] = {
+    ("FocalLoss", "alpha"): lambda shape: st.one_of(st.none(), WEIGHTS, per_class(shape)),
+    ("SigmoidFocalLoss", "alpha"): lambda shape: st.sampled_from([None, 0.0, 0.25, 1.0]),
+    ("SymmetricCrossEntropyLoss", "alpha"): lambda shape: st.sampled_from([0.0, 0.1, 6.0]),
 }
 #: Options that belong to the inputs.
 OF_INPUTS = {"axis", "ignore_index", "reduction"}
@@ -127,7 +148,8 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     shape = Shape(2, CLASSES_OF.get(kind, 3), (3, 4)) if one_shape else draw(shapes(kind))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     fields = set(loss.__dataclass_fields__)  # type: ignore[attr-defined]
-    options = {name: draw(OPTIONS[name](shape)) for name in sorted(fields - OF_INPUTS)}
+    strategies = {name: OPTIONS_OF.get((loss.__name__, name)) or OPTIONS[name] for name in sorted(fields - OF_INPUTS)}
+    options = {name: draw(strategy(shape)) for name, strategy in strategies.items()}
     if loss is al.BCELoss:
         options["weight"] = draw(bce_weight(shape))
         options["edge_label"] = kind == "edges"
@@ -256,7 +278,8 @@ def reduced(draw: Any, loss: type[al.Loss], options: dict[str, Any]) -> al.Loss:
 def test_every_loss_and_option_is_drawn() -> None:
     assert {loss.__name__ for loss in CLASSES} <= set(KINDS)
     for loss in CLASSES:
-        assert set(loss.__dataclass_fields__) - OF_INPUTS <= set(OPTIONS)  # type: ignore[attr-defined]
+        own = {option for name, option in OPTIONS_OF if name == loss.__name__}
+        assert set(loss.__dataclass_fields__) - OF_INPUTS - own <= set(OPTIONS)  # type: ignore[attr-defined]
 
 
 def rounded(x: np.ndarray, dtype: str) -> np.ndarray:

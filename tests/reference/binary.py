@@ -52,7 +52,7 @@ def label_edges(target: Any, *, radius: int = 2, ignore_index: int | None = 255)
     return edges
 
 
-def _binary_target(
+def binary_target(
     target: Any, z: np.ndarray, ignore_index: int | None, edge_label: bool, axis: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(y, valid), both in the shape of the logits with the classes last."""
@@ -105,7 +105,7 @@ def bce_loss(
     """w [pos_weight y softplus(-x) + (1-y) softplus(x)], one entry for every logit."""
     z = classes_last(logits, axis)
     classes, at = z.shape[-1], class_axis(z.ndim, axis)
-    y, valid = _binary_target(target, z, ignore_index, edge_label, axis)
+    y, valid = binary_target(target, z, ignore_index, edge_label, axis)
 
     positives = sum(1 for entry in np.ndindex(z.shape) if valid[entry] and y[entry] == 1)
     negatives = sum(1 for entry in np.ndindex(z.shape) if valid[entry] and y[entry] == 0)
