@@ -35,7 +35,7 @@ def of_classes(
 
 
 def _soft(inputs: Inputs, t: Array, class_weight: Array | None, formula: Formula | None, *numbers: float) -> Array:
-    """Return sum_c w_c t_c f(-log p_c), in which a class of coefficient 0 counts nothing even where that is infinite."""
+    """Return sum_c w_c t_c f(-log p_c), where a class of coefficient 0 counts nothing even if that is infinite."""
     xp, k = inputs.xp, inputs.kernels
     if class_weight is not None:
         t = t * xp.reshape(class_weight, (1, -1) + (1,) * (t.ndim - 2))

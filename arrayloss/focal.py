@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
@@ -127,13 +128,18 @@ def _alpha(inputs: Inputs, alpha: Any) -> Array | None:
     return given if given.ndim else inputs.xp.broadcast_to(given, (inputs.classes,))
 
 
+def _least(xp: Any, x: Array) -> float:
+    """Return a number far below what counts, of which no power from gamma - 2 on overflows."""
+    return float(xp.finfo(x.dtype).smallest_normal) ** 0.5
+
+
 def _floored(xp: Any, u: Array) -> Array:
-    """Return u, at least a number far below what counts, of which no power from gamma - 2 on overflows."""
-    return xp.maximum(u, xp.full_like(u, float(xp.finfo(u.dtype).smallest_normal) ** 0.5))
+    """Return u where it counts, and nowhere a number whose powers are singular."""
+    return xp.maximum(u, xp.full_like(u, _least(xp, u)))
 
 
 def _capped(xp: Any, x: Array) -> Array:
-    """Return x >= 0 up to where exp(-x) is 0: an infinity there would make NaN."""
+    """Return x >= 0 up to where exp(-x) is 0: beyond, a product of both would be no number or a wrong one."""
     return xp.minimum(x, xp.full_like(x, _FAR))
 
 
@@ -224,8 +230,9 @@ def sigmoid_focal_loss(
     -----
     Equal to ``torchvision.ops.sigmoid_focal_loss`` and ``optax.sigmoid_focal_loss``, also for targets between 0 and 1;
     the mean leaves out what is ignored. The paper divides by the number of anchors assigned to an object instead: take
-    "sum" for that. The gradient is finite for all ``gamma`` and logits. Cost: a pass over the logits forward, one
-    backward; labels are written out as one-hot.
+    "sum" for that. The gradient is finite for all ``gamma`` and logits. A logit beyond 9e18 in float32, or 6e153 in
+    float64, counts as that, infinite ones too. Cost: a pass over the logits, and one over the gradient; labels are
+    written out as one-hot.
 
     References
     ----------
@@ -253,40 +260,53 @@ def sigmoid_focal_loss(
     return _reduce.entries(inputs, options["reduction"], _SIGMOID_FOCAL, options["gamma"], *weights)
 
 
-def _sides(xp: Any, x: Array, t: Array) -> tuple[Array, Array, Array]:
-    """Return where x >= 0, |x|, and how far the target is from 1 on that side of 0.
+# The formulas of scores do with minima and maxima, since selections cost several times as much.
 
-    The loss is a smooth function of the last two on either side, so that no derivative sees the kink of |x|.
+
+def _margins(xp: Any, x: Array) -> tuple[Array, Array, Array]:
+    """Return max(x, 0) and max(-x, 0), and log(1 + exp(-|x|)), which makes softplus(x) and softplus(-x) of them.
+
+    They are finite: an infinite score on the right side is to cost nothing, not 0 times infinity. A difference of them
+    would do for x, but its derivatives would lose the digits of a small slope.
     """
-    above = x >= 0.0
-    return above, xp.where(above, x, -x), xp.where(above, 1.0 - t, t)
+    largest, zero = xp.full_like(x, 1.0 / _least(xp, x)), xp.zeros_like(x)
+    x = xp.minimum(xp.maximum(x, -largest), largest)
+    minus = -x
+    return xp.maximum(x, zero), xp.maximum(minus, zero), xp.log1p(xp.exp(xp.minimum(x, minus)))
 
 
-def _missed(xp: Any, e: Array, wrong: Array) -> Array:
-    """Return the probability of the other side than the target's, of e = exp(-|x|)."""
-    return _floored(xp, (e + wrong * (1.0 - e)) / (1.0 + e))
+def _sigmoids(xp: Any, x: Array) -> tuple[Array, Array]:
+    """Return sigmoid(x), no less than the floor of `_floored`, and sigmoid(-x)."""
+    odds = xp.exp(xp.minimum(-x, xp.full_like(x, -math.log(_least(xp, x)))))
+    p = 1.0 / (1.0 + odds)
+    return p, odds * p
+
+
+def _binary_entropy(xp: Any, x: Array, t: Array, f: Array) -> Array:
+    above, below, rest = _margins(xp, x)
+    return (f * above + t * below) + rest
 
 
 def _sigmoid_focal_losses(xp: Any, x: Array, t: Array, gamma: float, positive: float, negative: float) -> Array:
-    _, far, wrong = _sides(xp, x, t)
-    e = xp.exp(-_capped(xp, far))
-    # An infinite score on the right side costs nothing.
-    entropy = xp.log1p(e) + wrong * xp.where(wrong > 0.0, far, xp.zeros_like(far))
-    return (negative + (positive - negative) * t) * (_missed(xp, e, wrong) ** gamma * entropy)
+    p, n = _sigmoids(xp, x)
+    f = 1.0 - t
+    missed = _floored(xp, t * n + f * p)
+    return (negative + (positive - negative) * t) * (missed**gamma * _binary_entropy(xp, x, t, f))
 
 
-def _sigmoid_focal_slopes(xp: Any, x: Array, t: Array, gamma: float, positive: float, negative: float) -> Array:
-    above, far, wrong = _sides(xp, x, t)
-    far = _capped(xp, far)
-    e = xp.exp(-far)
-    missed, half = _missed(xp, e, wrong), 1.0 / (1.0 + e)
-    entropy = xp.log1p(e) + wrong * far
-    inner = missed * (wrong - e * half) + gamma * entropy * e * (2.0 * wrong - 1.0) * half * half
-    slopes = (negative + (positive - negative) * t) * (missed ** (gamma - 1.0) * inner)
-    return xp.where(above, slopes, -slopes)
+def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: float, positive: float, negative: float) -> tuple[Array, Array]:
+    p, n = _sigmoids(xp, x)
+    f = 1.0 - t
+    entropy = _binary_entropy(xp, x, t, f)
+    low, high = t * n, f * p
+    missed = _floored(xp, low + high)
+    # Of the factor, through the chance of the other side, and of the entropy.
+    slopes = missed * (high - low) + gamma * (_capped(xp, entropy) * ((f - t) * (p * n)))
+    scale = (negative + (positive - negative) * t) * missed ** (gamma - 1.0)
+    return scale * (missed * entropy), scale * slopes
 
 
-_SIGMOID_FOCAL = Formula(_sigmoid_focal_losses, _sigmoid_focal_slopes)
+_SIGMOID_FOCAL = Formula(_sigmoid_focal_losses, lambda *given: _sigmoid_focal(*given)[1], _sigmoid_focal)
 
 
 class SigmoidFocalLoss(Loss, function=sigmoid_focal_loss):
@@ -362,7 +382,8 @@ def asymmetric_loss(
     factors are differentiated (its option ``disable_torch_grad_focal_loss`` holds them constant). It cuts logarithms
     off at log(1e-8); here they are computed from the logits and exact. For a target between 0 and 1 the two terms are
     blended as in equation 4, where that code blends the exponents. At p = m, a kink if ``gamma_neg`` is 0, the gradient
-    is the mean of both sides. Cost: a pass over the logits forward, one backward; labels are written out as one-hot.
+    is the mean of both sides. A logit beyond 9e18 in float32, or 6e153 in float64, counts as that, infinite ones too.
+    Cost: a pass over the logits, and one over the gradient; labels are written out as one-hot.
 
     References
     ----------
@@ -392,51 +413,43 @@ def asymmetric_loss(
     return _reduce.entries(inputs, options["reduction"], _ASYMMETRIC, *numbers)
 
 
-def _sigmoids(xp: Any, above: Array, far: Array) -> tuple[Array, Array, Array]:
-    """Return log(1 + e), sigmoid(x) and sigmoid(-x) of e = exp(-|x|), from where x >= 0 and |x|."""
-    e = xp.exp(-_capped(xp, far))
-    near = 1.0 / (1.0 + e)
-    return xp.log1p(e), xp.where(above, near, e * near), xp.where(above, e * near, near)
-
-
 def _shifted_entropy(xp: Any, shifted: Array, n: Array, plain: Array, clip: float) -> Array:
     """Return -log(1 - p_m), from p_m, 1 - p, and -log(1 - p) for no shift."""
     if clip == 0.0:
         return plain
-    # Each form where it keeps the digits: 1 - p_m = (1 - p) + m.
-    half = xp.full_like(shifted, 0.5)
-    return xp.where(shifted < half, -xp.log1p(-xp.minimum(shifted, half)), -xp.log(n + clip))
+    # The logarithm up to p_m = 1/2, and what is beyond it from 1 - p_m = (1 - p) + m: each keeps its digits.
+    up_to_half = xp.log1p(-xp.minimum(shifted, xp.full_like(shifted, 0.5)))
+    return -up_to_half - xp.log(xp.minimum(2.0 * (n + clip), xp.ones_like(n)))
+
+
+def _both_entropies(xp: Any, x: Array) -> tuple[Array, Array]:
+    """Return softplus(x) and softplus(-x), the entropies of targets 0 and 1."""
+    above, below, rest = _margins(xp, x)
+    return above + rest, below + rest
 
 
 def _asymmetric_losses(xp: Any, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float) -> Array:
-    above, far, _ = _sides(xp, x, t)
-    rest, p, n = _sigmoids(xp, above, far)
-    zero = xp.zeros_like(far)
-    shifted = xp.maximum(p - clip, zero)
-    # An infinite score on the right side costs nothing.
-    positive = rest + xp.where(above | (t <= 0.0), zero, far)
-    negative = _shifted_entropy(xp, shifted, n, rest + xp.where(above & (t < 1.0), far, zero), clip)
-    focused = _floored(xp, shifted) ** gamma_neg * negative
-    return t * (_floored(xp, n) ** gamma_pos * positive) + (1.0 - t) * focused
+    (p, n), (of_0, of_1) = _sigmoids(xp, x), _both_entropies(xp, x)
+    shifted = xp.maximum(p - clip, xp.zeros_like(p))
+    negative = _floored(xp, shifted) ** gamma_neg * _shifted_entropy(xp, shifted, n, of_0, clip)
+    return t * (_floored(xp, n) ** gamma_pos * of_1) + (1.0 - t) * negative
 
 
-def _asymmetric_slopes(xp: Any, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float) -> Array:
-    above, far, _ = _sides(xp, x, t)
-    far = _capped(xp, far)
-    rest, p, n = _sigmoids(xp, above, far)
-    zero = xp.zeros_like(far)
-    shifted = xp.maximum(p - clip, zero)
-    floored = _floored(xp, shifted)
-    negative = _shifted_entropy(xp, shifted, n, rest + xp.where(above, far, zero), clip)
-    # Of -log(1 - p_m) and of p_m; at the kink half of both.
+def _asymmetric(xp: Any, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float) -> tuple[Array, Array]:
+    (p, n), (of_0, of_1) = _sigmoids(xp, x), _both_entropies(xp, x)
+    positive = t * _floored(xp, n) ** gamma_pos
+    shifted = xp.maximum(p - clip, xp.zeros_like(p))
+    floored, entropy = _floored(xp, shifted), _shifted_entropy(xp, shifted, n, of_0, clip)
+    negative = (1.0 - t) * floored ** (gamma_neg - 1.0)
+    losses = positive * of_1 + negative * (floored * entropy)
     slope = p if clip == 0.0 else p * n / (n + clip)
-    inside = 0.5 + 0.5 * sign(xp, p - clip)
-    focused = inside * (floored**gamma_neg * slope + gamma_neg * floored ** (gamma_neg - 1.0) * negative * p * n)
-    positive = _floored(xp, n) ** gamma_pos * (gamma_pos * p * (rest + xp.where(above, zero, far)) + n)
-    return (1.0 - t) * focused - t * positive
+    # Below the shift nothing changes, and at it, a kink for gamma_neg = 0, half of it.
+    inside = negative * (0.5 + 0.5 * sign(xp, p - clip))
+    slopes = inside * (floored * slope + gamma_neg * (entropy * (p * n)))
+    return losses, slopes - positive * (gamma_pos * (p * _capped(xp, of_1)) + n)
 
 
-_ASYMMETRIC = Formula(_asymmetric_losses, _asymmetric_slopes)
+_ASYMMETRIC = Formula(_asymmetric_losses, lambda *given: _asymmetric(*given)[1], _asymmetric)
 
 
 class AsymmetricLoss(Loss, function=asymmetric_loss):

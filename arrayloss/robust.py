@@ -236,9 +236,7 @@ def symmetric_cross_entropy_loss(
     if inputs.labels is not None:
         return _positions.reduced(inputs, None, options, _MIXED, alpha, -beta * log_zero)
     losses = _both_ways(inputs, alpha, beta, log_zero)
-    return _reduce.positions(
-        inputs, losses, _reduce.weight_of(inputs, None, None, losses.shape), options["reduction"]
-    )
+    return _reduce.positions(inputs, losses, _reduce.weight_of(inputs, None, None, losses.shape), options["reduction"])
 
 
 def _both_ways(inputs: Inputs, alpha: float, beta: float, log_zero: float) -> Array:
