@@ -85,6 +85,12 @@ def _choice(*choices: str) -> Check:
     return check_choice
 
 
+def _power(function: str, option: str, value: Any) -> int:
+    if type(value) is not int or value not in (1, 2):
+        raise _fail(function, option, value, "1 or 2")
+    return value
+
+
 _weight_number = _number(0)
 
 
@@ -165,20 +171,24 @@ _CHECKS: dict[str, Check] = {
     "reduction": _choice(*REDUCTIONS, "parts"),
     "smooth": _number(0),
     "tau": _number(0, open_low=True),
+    "temperature": _number(0, open_low=True),
     "thresh": _number(0, 1),
     "top_k_percent_pixels": _number(0, 1),
     "upper_bound": _number(0),
     "weight": _optional(_weights),
 }
-#: Where a loss reads an option in its own way. Only pixel losses have the two parts of a mean to give.
+#: Where a loss reads an option in its own way, or alone has it. Only pixel losses have the two parts of a mean to give.
 _SPECIAL: dict[tuple[str, str], Check] = {
     ("bce_loss", "weight"): _optional(_dynamic_or(_weights)),
     ("bootstrapped_cross_entropy_loss", "reduction"): _choice(*REDUCTIONS),
     ("dice_loss", "reduction"): _choice(*REDUCTIONS),
+    ("distillation_loss", "alpha"): _number(0, 1),
     ("dual_task_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_hinge_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_softmax_loss", "reduction"): _choice(*REDUCTIONS),
     ("mixed_loss", "reduction"): _optional(_choice(*REDUCTIONS)),
+    ("multi_margin_loss", "margin"): _number(),
+    ("multi_margin_loss", "p"): _power,
 }
 
 

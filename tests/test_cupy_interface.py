@@ -47,7 +47,8 @@ def converted(case: Case, rng: np.random.Generator, floats: str, integers: str) 
     logits = parts if isinstance(sample.logits, tuple) else parts[0]
     target = sample.target
     target = target.astype(integers if target.dtype.kind in "iu" else floats)
-    return logits, target, {name: x.astype(floats) for name, x in sample.arrays.items()}
+    arrays = {name: x.astype(integers if x.dtype.kind in "iu" else floats) for name, x in sample.arrays.items()}
+    return logits, target, arrays
 
 
 def every_form(case: Case) -> Iterator[al.Loss]:
@@ -142,14 +143,18 @@ def test_label_edges(interface: Any, stand_in: Any, dtype: str) -> None:
 
 
 SQUARED = generic.Formula(lambda xp, x, t: (x - t) * (x - t), lambda xp, x, t: 2.0 * (x - t))
+CROSSED = generic.Formula(lambda xp, log_p, log_q, p, q: -q * log_p, lambda xp, log_p, log_q, p, q: -q)
+GAPS = generic.Formula(lambda xp, gap, t, margin: xp.exp(gap - margin), lambda xp, gap, t, margin: xp.exp(gap - margin))
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
     "binary_label_total": lambda xp, z, y, m: (xp, z, y, m),
     "binary_total": lambda xp, z, y, m: (xp, z, xp.astype(z > 0.0, z.dtype), z < 2.0),
     "constant": lambda xp, z, y, m: (z,),
+    "divergence": lambda xp, z, y, m: (xp, z, -z, m, z[0, :, 0, 0] + 5.0, 0.5, CROSSED),
     "entry_losses": lambda xp, z, y, m: (xp, z, -z, z < 2.0, SQUARED),
     "entry_total": lambda xp, z, y, m: (xp, z, -z, z < 2.0, SQUARED),
+    "gap_losses": lambda xp, z, y, m: (xp, z, y, m, GAPS, 1.0),
     "host_range": lambda xp, z, y, m: (z,),
     "kth_largest": lambda xp, z, y, m: (xp, _rows(xp, z), 5),
     "kth_largest_below": lambda xp, z, y, m: (xp, xp.reshape(z, (1, -1)), 5, 1.0),

@@ -23,6 +23,8 @@ _LINEAR = 40.0
 _SMALL = 1 << 13
 #: Entries per block, of losses entry by entry.
 _ENTRIES = 1 << 15
+#: Entries per block, of losses position by position.
+_POSITIONS = 1 << 16
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
 
@@ -251,6 +253,46 @@ def entry_total(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
 ) -> Array:
     return _by_rule(_entries, _entries_rule, x, t, valid, True, formula, *options)
+
+
+def _log_probabilities(z: Array, valid: Array | None, scale: float) -> Array:
+    """Return log softmax(scale z), finite where not valid."""
+    z = where_valid(array_api_compat.torch, valid, z)
+    return torch.log_softmax((z - z.detach().amax(1, keepdim=True)) * scale if scale != 1.0 else z, 1)
+
+
+def _divergence_rule(z: Array, *arguments: Any) -> Rule:
+    return blocks.divergence_rule(array_api_compat.torch, _POSITIONS, z.detach(), *arguments)
+
+
+def _divergence(
+    xp: Namespace,
+    z: Array,
+    t: Array,
+    valid: Array | None,
+    weight: Array | None,
+    scale: float,
+    formula: Formula,
+    keep: bool,
+) -> Array:
+    log_p, log_q = (_log_probabilities(x, valid, scale) for x in (z, t))
+    losses = formula.losses(xp, log_p, log_q, log_p.exp(), log_q.exp())
+    return where_or(xp, valid, generic._weighed(xp, weight, losses).sum(1), 0.0)
+
+
+def divergence(
+    xp: Namespace, z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula
+) -> Array:
+    keep = z.requires_grad and torch.is_grad_enabled()
+    return _by_rule(_divergence, _divergence_rule, z, t, valid, weight, scale, formula, keep)
+
+
+def _gap_losses_rule(z: Array, *arguments: Any) -> Rule:
+    return blocks.gap_losses_rule(array_api_compat.torch, _POSITIONS, z.detach(), *arguments)
+
+
+def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float) -> Array:
+    return _by_rule(generic.gap_losses, _gap_losses_rule, z, labels, valid, formula, *options)
 
 
 def _softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
