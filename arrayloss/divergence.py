@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
 from arrayloss._inputs import Inputs
-from arrayloss._kernels.generic import Formula, where_or
+from arrayloss._kernels.generic import Formula, scalar_like
 from arrayloss._loss import Loss
 from arrayloss._options import check
 from arrayloss.cross_entropy import reduce_pixels
@@ -17,35 +17,31 @@ Array = Any
 Namespace = Any
 
 
-# A class of probability 0 counts nothing even where a logarithm is infinite, and no infinities are subtracted.
-def _kl(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
-    some = q > 0.0
-    return (where_or(xp, some, log_q, 0.0) - where_or(xp, some, log_p, 0.0)) * q
-
-
-def _cross(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
-    return -where_or(xp, q > 0.0, log_p, 0.0) * q
-
-
 def _js(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
-    log_m = _log_mean(xp, p, q)
-    to_p, to_q = (x * where_or(xp, x > 0.0, log_x - log_m, 0.0) for x, log_x in ((p, log_p), (q, log_q)))
-    return 0.5 * (to_p + to_q)
+    mean, to_p, to_q = 0.5 * (p + q), _share(xp, p, q), _share(xp, q, p)
+    # Terms that would add up to 0 are added, so that each class counts the square of a small difference, not the
+    # rounding of the difference itself.
+    each = [a * _log(xp, a) - (a - 1.0) for a in (to_p, to_q)]
+    return 0.5 * mean * (each[0] + each[1])
 
 
-def _js_slopes(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
-    return 0.5 * p * where_or(xp, p > 0.0, log_p - _log_mean(xp, p, q), 0.0)
+def _share(xp: Namespace, p: Array, q: Array) -> Array:
+    """Return p over the mean of p and q, and 0 where both are 0."""
+    return p / _at_least_tiny(xp, 0.5 * (p + q))
 
 
-def _log_mean(xp: Namespace, p: Array, q: Array) -> Array:
-    """Return log((p + q) / 2), 0 where that is infinite."""
-    m = 0.5 * (p + q)
-    return xp.log(where_or(xp, m > 0.0, m, 1.0))
+def _log(xp: Namespace, x: Array) -> Array:
+    """Return log x, finite at 0."""
+    return xp.log(_at_least_tiny(xp, x))
 
 
-_KL = Formula(_kl, lambda xp, log_p, log_q, p, q: -q)
-_CROSS = Formula(_cross, lambda xp, log_p, log_q, p, q: -q)
-_JS = Formula(_js, _js_slopes)
+def _at_least_tiny(xp: Namespace, x: Array) -> Array:
+    return xp.maximum(x, scalar_like(xp, x, float(xp.finfo(x.dtype).smallest_normal)))
+
+
+_KL = Formula(lambda xp, log_p, log_q, p, q: (log_q - log_p) * q, lambda xp, log_p, log_q, p, q: -q)
+_CROSS = Formula(lambda xp, log_p, log_q, p, q: -log_p * q, lambda xp, log_p, log_q, p, q: -q)
+_JS = Formula(_js, lambda xp, log_p, log_q, p, q: 0.5 * p * _log(xp, _share(xp, p, q)))
 
 
 def kl_div_loss(

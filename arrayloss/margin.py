@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
-from arrayloss._kernels.generic import Formula, where_or
+from arrayloss._kernels.generic import Formula, scalar_like
 from arrayloss._loss import Loss
 from arrayloss._options import check
 
@@ -16,31 +16,36 @@ Namespace = Any
 
 
 def _above(xp: Namespace, x: Array) -> Array:
-    return xp.maximum(x, xp.zeros_like(x))
+    return xp.maximum(x, scalar_like(xp, x, 0.0))
 
 
 def _step(xp: Namespace, x: Array) -> Array:
-    """Return the slope of max(0, x): 1/2 at 0, the mean of both sides."""
-    return 0.5 * (xp.astype(x > 0.0, x.dtype) + xp.astype(x >= 0.0, x.dtype))
+    """Return twice the slope of max(0, x): 1 at 0, the mean of both sides."""
+    return xp.sign(x) + 1.0
 
 
-def _short(xp: Namespace, x: Array, t: Array) -> tuple[Array, Array]:
-    """Return what is missing to the margin as a positive and as a negative, 0 where the target has no share of it."""
-    return where_or(xp, t > 0.0, _above(xp, 1.0 - x), 0.0), where_or(xp, t < 1.0, _above(xp, 1.0 + x), 0.0)
+def _short(xp: Namespace, x: Array, power: int) -> tuple[Array, Array]:
+    """Return what is missing to the margin as a positive and as a negative, at most what has a finite power."""
+    most = scalar_like(xp, x, float(xp.finfo(x.dtype).max) ** (1.0 / power))
+    return xp.minimum(_above(xp, 1.0 - x), most), xp.minimum(_above(xp, 1.0 + x), most)
 
 
 def _hinge(xp: Namespace, x: Array, t: Array) -> Array:
-    positive, negative = _short(xp, x, t)
+    positive, negative = _short(xp, x, 1)
     return t * positive + (1.0 - t) * negative
 
 
+def _hinge_slopes(xp: Namespace, x: Array, t: Array) -> Array:
+    return 0.5 * ((1.0 - t) * _step(xp, 1.0 + x) - t * _step(xp, 1.0 - x))
+
+
 def _squared(xp: Namespace, x: Array, t: Array) -> Array:
-    positive, negative = _short(xp, x, t)
+    positive, negative = _short(xp, x, 2)
     return t * (positive * positive) + (1.0 - t) * (negative * negative)
 
 
 def _squared_slopes(xp: Namespace, x: Array, t: Array) -> Array:
-    positive, negative = _short(xp, x, t)
+    positive, negative = _short(xp, x, 2)
     return 2.0 * ((1.0 - t) * negative - t * positive)
 
 
@@ -50,10 +55,10 @@ def _gap(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
 
 
 def _gap_slopes(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
-    return _step(xp, gap + margin) if p == 1 else 2.0 * _above(xp, gap + margin)
+    return 0.5 * _step(xp, gap + margin) if p == 1 else 2.0 * _above(xp, gap + margin)
 
 
-_HINGE = Formula(_hinge, lambda xp, x, t: (1.0 - t) * _step(xp, 1.0 + x) - t * _step(xp, 1.0 - x))
+_HINGE = Formula(_hinge, _hinge_slopes)
 _SQUARED = Formula(_squared, _squared_slopes)
 _GAP = Formula(_gap, _gap_slopes)
 

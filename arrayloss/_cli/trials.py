@@ -55,16 +55,17 @@ def _trial(loss_class: type[arrayloss.Loss], scores: Array, labels: Array) -> Tr
 
     given = {name: value for name, value in _OPTIONS.items() if name in options_of(loss_class)}
     loss = loss_class(**given)
-    # Noise that is 0 leaves a random loss with nothing to draw.
-    noise = {"noise": np.zeros_like(scores)} if "noise" in call_arrays(loss_class) else {}
+    # Noise that is 0 leaves a random loss with nothing to draw; a teacher's scores come with labels.
+    known = {"noise": np.zeros_like(scores), "labels": labels}
+    arrays = {name: known[name] for name in call_arrays(loss_class) if name in known}
     refusals = []
     for logits, target in _forms(scores, labels):
         try:
-            loss(logits, target, **noise)
+            loss(logits, target, **arrays)
         except (TypeError, ValueError) as error:
             refusals.append(error)
         else:
-            return Trial(loss, logits, target, noise)
+            return Trial(loss, logits, target, arrays)
     raise ExceptionGroup(f"{loss!r} takes none of the demo's inputs", refusals)
 
 

@@ -321,10 +321,18 @@ def entry_total(
 def _log_probabilities(xp: Namespace, z: Array, scale: float) -> tuple[Array, Array]:
     """Return log softmax(scale z) and softmax(scale z)."""
     # The difference first: large scores would lose digits in the product.
-    shifted = (z - xp.max(z, axis=1, keepdims=True)) * scale
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    if scale != 1.0:
+        shifted = shifted * scale
     e = xp.exp(shifted)
     total = xp.sum(e, axis=1, keepdims=True)
     return shifted - xp.log(total), e / total
+
+
+def _ruled_in(xp: Namespace, log_p: Array, log_q: Array, q: Array) -> tuple[Array, Array]:
+    """Return both logarithms, 0 where q is: nothing infinite is multiplied by 0, or subtracted from its like."""
+    some = q > 0.0
+    return where_or(xp, some, log_p, 0.0), where_or(xp, some, log_q, 0.0)
 
 
 def _weighed(xp: Namespace, weight: Array | None, x: Array) -> Array:
@@ -340,10 +348,11 @@ def divergence_rule(
 ) -> Rule:
     log_p, p = _log_probabilities(xp, where_valid(xp, valid, z), scale)
     log_q, q = _log_probabilities(xp, where_valid(xp, valid, t), scale)
-    losses = xp.sum(_weighed(xp, weight, formula.losses(xp, log_p, log_q, p, q)), axis=1)
+    given = (xp, *_ruled_in(xp, log_p, log_q, q), p, q)
+    losses = xp.sum(_weighed(xp, weight, formula.losses(*given)), axis=1)
 
     def vjp(g: Array) -> Array:
-        slopes = _weighed(xp, weight, formula.slopes(xp, log_p, log_q, p, q))
+        slopes = _weighed(xp, weight, formula.slopes(*given))
         g = xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * scale
         return (slopes - p * xp.sum(slopes, axis=1, keepdims=True)) * g
 
@@ -357,7 +366,7 @@ def divergence(
 
     That is the sum over the classes, by their weights `(C,)` if there are any, of the losses of a formula, a function
     of (xp, log p, log q, p, q), p of z and q of t. Its slopes are the derivatives with respect to log p, of which p is
-    a function. Either logarithm may be -inf.
+    a function. Where q is 0 a formula is given 0 for both logarithms. Where a loss is infinite log p is -inf.
     """
     return divergence_rule(xp, z, t, valid, weight, scale, formula)[0]
 

@@ -415,11 +415,12 @@ def _of_classes(
     top, log_total, other_top, other_log_total = normalisers
     log_p = (where_or(jnp, valid, z, 0) - top) * scale - log_total
     log_q = (where_or(jnp, valid, t, 0) - other_top) * scale - other_log_total
-    given = (NAMESPACE, log_p, log_q, jnp.exp(log_p), jnp.exp(log_q))
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    given = (NAMESPACE, *generic._ruled_in(NAMESPACE, log_p, log_q, q), p, q)
     losses, slopes = formula.losses(*given), formula.slopes(*given)
     if weight is not None:
         losses, slopes = (jnp.where(weight != 0, a, 0) * weight for a in (losses, slopes))
-    return losses, slopes, given[3]
+    return losses, slopes, p
 
 
 def _at_entries(
@@ -476,7 +477,8 @@ def _divergence_jvp(scale: float, formula: Formula, primals: Any, tangents: Any)
         if primals[i] is not None and not isinstance(tangents[i], SymbolicZero):
 
             def of(x: Array, i: int = i) -> Array:
-                return _divergence_totals(*primals[:i], x, *primals[i + 1 :], scale, formula)[0]
+                arguments: Any = (*primals[:i], x, *primals[i + 1 :], scale, formula)
+                return _divergence_totals(*arguments)[0]
 
             change += jax.jvp(of, (primals[i],), (tangents[i],))[1]
     return losses, where_or(jnp, valid, change, 0)

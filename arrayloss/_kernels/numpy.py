@@ -359,10 +359,16 @@ def divergence(
     return _divergence(z, t, valid, weight, scale, formula, keep=False)[0]
 
 
+def _put(x: Array, index: Array, values: Any) -> None:
+    np.put_along_axis(x, index, values, axis=1)
+
+
 def gap_losses_rule(
     xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float
 ) -> Rule:
-    return _quiet_rule(blocks.gap_losses_rule, array_api_compat.numpy, _POSITIONS, z, labels, valid, formula, *options)
+    return _quiet_rule(
+        blocks.gap_losses_rule, array_api_compat.numpy, _POSITIONS, _put, z, labels, valid, formula, *options
+    )
 
 
 def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float) -> Array:

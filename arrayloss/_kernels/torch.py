@@ -8,6 +8,7 @@ on data.
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import array_api_compat.torch
@@ -27,6 +28,8 @@ _ENTRIES = 1 << 15
 _POSITIONS = 1 << 16
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
+#: The namespace as blocks see it, in which nothing need be traced: the sign of array_api_compat takes four passes.
+_BLOCKS: Any = SimpleNamespace(**{**vars(array_api_compat.torch), "sign": torch.sign})
 
 
 def constant(x: Array) -> Array:
@@ -231,9 +234,7 @@ def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | No
 
 
 def _entries_rule(x: Array, t: Array | None, valid: Array | None, *arguments: Any) -> Rule:
-    return blocks.entries_rule(
-        array_api_compat.torch, _ENTRIES, x.detach(), None if t is None else t.detach(), valid, *arguments
-    )
+    return blocks.entries_rule(_BLOCKS, _ENTRIES, x.detach(), None if t is None else t.detach(), valid, *arguments)
 
 
 def _entries(
@@ -262,7 +263,7 @@ def _log_probabilities(z: Array, valid: Array | None, scale: float) -> Array:
 
 
 def _divergence_rule(z: Array, *arguments: Any) -> Rule:
-    return blocks.divergence_rule(array_api_compat.torch, _POSITIONS, z.detach(), *arguments)
+    return blocks.divergence_rule(_BLOCKS, _POSITIONS, z.detach(), *arguments)
 
 
 def _divergence(
@@ -276,7 +277,8 @@ def _divergence(
     keep: bool,
 ) -> Array:
     log_p, log_q = (_log_probabilities(x, valid, scale) for x in (z, t))
-    losses = formula.losses(xp, log_p, log_q, log_p.exp(), log_q.exp())
+    p, q = log_p.exp(), log_q.exp()
+    losses = formula.losses(xp, *generic._ruled_in(xp, log_p, log_q, q), p, q)
     return where_or(xp, valid, generic._weighed(xp, weight, losses).sum(1), 0.0)
 
 
@@ -288,11 +290,24 @@ def divergence(
 
 
 def _gap_losses_rule(z: Array, *arguments: Any) -> Rule:
-    return blocks.gap_losses_rule(array_api_compat.torch, _POSITIONS, z.detach(), *arguments)
+    return blocks.gap_losses_rule(_BLOCKS, _POSITIONS, _put, z.detach(), *arguments)
+
+
+def _put(x: Array, index: Array, values: Any) -> None:
+    x.scatter_(1, index, values)
+
+
+def _gap_losses(
+    xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    # Gathered, since torch's own take_along_axis would tie a compiled graph to the size of the batch.
+    z, own = where_valid(xp, valid, z), generic.one_hot(xp, labels, z.shape[1])
+    gaps = torch.where(own, 0.0, z - z.gather(1, labels.unsqueeze(1)))
+    return where_or(xp, valid, torch.where(own, 0.0, formula.losses(xp, gaps, None, *options)).sum(1), 0.0)
 
 
 def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float) -> Array:
-    return _by_rule(generic.gap_losses, _gap_losses_rule, z, labels, valid, formula, *options)
+    return _by_rule(_gap_losses, _gap_losses_rule, z, labels, valid, formula, *options)
 
 
 def _softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:

@@ -12,7 +12,7 @@ from reference.binary import _binary_target
 
 
 def _entries(logits: Any, target: Any, power: int, ignore_index: int | None, reduction: str, axis: int) -> Result:
-    """y max(0, 1 - z)^power + (1 - y) max(0, 1 + z)^power over the valid entries; "none" has the caller's class axis."""
+    """y max(0, 1 - z)^power + (1 - y) max(0, 1 + z)^power over the valid entries."""
     z = classes_last(logits, axis)
     y, valid = _binary_target(target, z, ignore_index, False, axis)
     losses: dict[Position, float] = {}
