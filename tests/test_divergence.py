@@ -68,14 +68,25 @@ def test_a_student_equal_to_its_teacher(backend: Backend, temperature: float, sc
         np.testing.assert_allclose(gradient, 0.0, atol=1e-14)
 
 
-def test_js_of_a_student_close_to_its_teacher(backend: Backend, scores: Any) -> None:
-    """Of the second order in the difference, which float32 still has digits of."""
-    teacher = scores[1]
-    logits = teacher + 1e-3 * scores[0]
-    expected = float(al.js_div_loss(logits, teacher))
-    found, _ = call(backend, al.JSDivLoss(), logits.astype(np.float32), teacher.astype(np.float32))
+@pytest.mark.parametrize("loss", [al.KLDivLoss(), al.JSDivLoss()], ids=repr)
+def test_a_student_close_to_its_teacher(backend: Backend, loss: al.Loss, scores: Any) -> None:
+    """The loss is of the second order in the difference, and float32 has digits of it."""
+    teacher = scores[1].astype(np.float32)
+    logits = teacher + (1e-3 * scores[0]).astype(np.float32)
+    expected = float(loss(logits.astype(np.float64), teacher.astype(np.float64)))
+    found, _ = call(backend, loss, logits, teacher)
     assert 0 < expected < 1e-6
     np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kl_of_probabilities_that_underflow(backend: Backend, dtype: str) -> None:
+    """Of two classes the student gives the first far less than the teacher does, who gives it 1/2."""
+    for far in (5.0, 20.0, 24.0, 80.0, 88.0, 95.0, 101.0, 103.0, 110.0, 730.0, 800.0, 1e4):
+        value, gradient = call(backend, al.KLDivLoss(), np.array([[-far, 0.0]], dtype), np.zeros((1, 2), dtype))
+        expected = 0.5 * (far + 2 * math.log1p(math.exp(-far))) - math.log(2.0)
+        np.testing.assert_allclose(value, expected, rtol=2e-6 if dtype == "float32" else 1e-14)
+        np.testing.assert_allclose(gradient, [[-0.5, 0.5]], atol=math.exp(-far) + 1e-7)
 
 
 def test_js_is_symmetric_and_bounded(backend: Backend, scores: Any) -> None:
