@@ -20,33 +20,36 @@ def _above(xp: Namespace, x: Array) -> Array:
 
 
 def _step(xp: Namespace, x: Array) -> Array:
-    """Return twice the slope of max(0, x): 1 at 0, the mean of both sides."""
-    return xp.sign(x) + 1.0
+    """Return the slope of max(0, x): 1/2 at 0, the mean of both sides. Clipped, since selections are slow on torch."""
+    steep = float(xp.finfo(x.dtype).max) ** 0.5
+    return xp.clip(x * steep + 0.5, 0.0, 1.0)
 
 
-def _short(xp: Namespace, x: Array, power: int) -> tuple[Array, Array]:
-    """Return what is missing to the margin as a positive and as a negative, at most what has a finite power."""
-    most = scalar_like(xp, x, float(xp.finfo(x.dtype).max) ** (1.0 / power))
-    return xp.minimum(_above(xp, 1.0 - x), most), xp.minimum(_above(xp, 1.0 + x), most)
+def _short(x: Array, t: Array) -> Array:
+    """Return what is missing to the margin."""
+    return 1.0 - (2.0 * t - 1.0) * x
 
 
 def _hinge(xp: Namespace, x: Array, t: Array) -> Array:
-    positive, negative = _short(xp, x, 1)
-    return t * positive + (1.0 - t) * negative
+    return _above(xp, _short(x, t))
 
 
 def _hinge_slopes(xp: Namespace, x: Array, t: Array) -> Array:
-    return 0.5 * ((1.0 - t) * _step(xp, 1.0 + x) - t * _step(xp, 1.0 - x))
+    return (1.0 - 2.0 * t) * _step(xp, _short(x, t))
+
+
+def _within(xp: Namespace, x: Array, t: Array) -> Array:
+    """Return max(0, what is missing), at most what has a finite square."""
+    return xp.clip(_short(x, t), 0.0, float(xp.finfo(x.dtype).max) ** 0.5)
 
 
 def _squared(xp: Namespace, x: Array, t: Array) -> Array:
-    positive, negative = _short(xp, x, 2)
-    return t * (positive * positive) + (1.0 - t) * (negative * negative)
+    short = _within(xp, x, t)
+    return short * short
 
 
 def _squared_slopes(xp: Namespace, x: Array, t: Array) -> Array:
-    positive, negative = _short(xp, x, 2)
-    return 2.0 * ((1.0 - t) * negative - t * positive)
+    return (2.0 - 4.0 * t) * _within(xp, x, t)
 
 
 def _gap(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
@@ -55,7 +58,7 @@ def _gap(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
 
 
 def _gap_slopes(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
-    return 0.5 * _step(xp, gap + margin) if p == 1 else 2.0 * _above(xp, gap + margin)
+    return _step(xp, gap + margin) if p == 1 else 2.0 * _above(xp, gap + margin)
 
 
 _HINGE = Formula(_hinge, _hinge_slopes)
@@ -68,9 +71,7 @@ def hinge_loss(logits: A, target: Any, *, ignore_index: int | None = 255, reduct
 
     With scores :math:`z` (``logits``) and targets :math:`y` in [0, 1],
 
-    .. math:: y\, \max(0, 1 - z) + (1 - y)\, \max(0, 1 + z)
-
-    which is :math:`\max(0, 1 - s z)` with the sign :math:`s = 2 y - 1` where the target is 0 or 1.
+    .. math:: \max(0, 1 - (2 y - 1)\, z)
 
     Parameters
     ----------
@@ -105,8 +106,8 @@ def hinge_loss(logits: A, target: Any, *, ignore_index: int | None = 255, reduct
 
     Notes
     -----
-    At the margin the gradient is the mean of both sides, half the slope. The part of a target that is 0 counts nothing
-    even where its hinge is infinite. ``optax.losses.hinge_loss`` has the same values, of targets -1 and 1.
+    At the margin the gradient is the mean of both sides, half the slope. A target of 1/2 asks for nothing and costs 1
+    at every score. ``optax.losses.hinge_loss`` has the same values, of targets -1 and 1.
 
     References
     ----------
@@ -139,9 +140,7 @@ def squared_hinge_loss(
 
     With scores :math:`z` (``logits``) and targets :math:`y` in [0, 1],
 
-    .. math:: y\, \max(0, 1 - z)^2 + (1 - y)\, \max(0, 1 + z)^2
-
-    which is :math:`\max(0, 1 - s z)^2` with the sign :math:`s = 2 y - 1` where the target is 0 or 1.
+    .. math:: \max(0, 1 - (2 y - 1)\, z)^2
 
     Parameters
     ----------
@@ -176,8 +175,7 @@ def squared_hinge_loss(
 
     Notes
     -----
-    The gradient is continuous, and 0 from the margin on. The part of a target that is 0 counts nothing even where its
-    hinge is infinite.
+    The gradient is continuous, and 0 from the margin on.
 
     References
     ----------

@@ -12,14 +12,14 @@ from reference.binary import binary_target
 
 
 def _entries(logits: Any, target: Any, power: int, ignore_index: int | None, reduction: str, axis: int) -> Result:
-    """y max(0, 1 - z)^power + (1 - y) max(0, 1 + z)^power over the valid entries."""
+    """max(0, 1 - (2 y - 1) z)^power over the valid entries."""
     z = classes_last(logits, axis)
     y, valid = binary_target(target, z, ignore_index, False, axis)
     losses: dict[Position, float] = {}
     for entry in np.ndindex(z.shape):
         if valid[entry]:
             t, x = float(y[entry]), float(z[entry])
-            losses[entry] = times(t, max(0.0, 1 - x) ** power) + times(1 - t, max(0.0, 1 + x) ** power)
+            losses[entry] = max(0.0, 1 - times(2 * t - 1, x)) ** power
     result = reduce(z.shape, losses, len(losses), reduction)
     return np.moveaxis(result, -1, class_axis(z.ndim, axis)) if isinstance(result, np.ndarray) else result
 
