@@ -17,15 +17,10 @@ Array = Any
 Namespace = Any
 
 
-# Both divergences are sums of terms that all but cancel where p and q are close. Written as below each class counts the
-# square of a small difference, not the rounding of the difference itself, and what is added is 0 over all classes.
+# Both divergences are sums of terms that all but cancel where p and q are close. What is added below is 0 over all
+# classes, and makes of each class one of the second order: what normalised the probabilities may be off by a rounding.
 def _kl(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
-    q = _at_least(xp, q, xp.finfo(q.dtype).smallest_normal)
-    ratio, log_ratio = p / q, log_p - log_q
-    # The logarithm of the very ratio, where that is not small: it is log_ratio to rounding.
-    slack = 64.0 * float(xp.finfo(q.dtype).eps)
-    rounding = _at_least(xp, xp.log(_at_least(xp, ratio, 1e-10)) - log_ratio, -slack)
-    return q * ((ratio - 1.0) - (log_ratio + xp.minimum(rounding, scalar_like(xp, q, slack))))
+    return q * ((log_q - log_p) - 1.0) + p
 
 
 def _js(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
@@ -35,19 +30,19 @@ def _js(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
 
 def _share(xp: Namespace, p: Array, q: Array) -> Array:
     """Return p over the mean of p and q, and 0 where both are 0."""
-    return p / _at_least(xp, 0.5 * (p + q), xp.finfo(p.dtype).smallest_normal)
+    return p / _positive(xp, 0.5 * (p + q))
 
 
 def _log(xp: Namespace, x: Array) -> Array:
     """Return log x, finite at 0."""
-    return xp.log(_at_least(xp, x, xp.finfo(x.dtype).smallest_normal))
+    return xp.log(_positive(xp, x))
 
 
-def _at_least(xp: Namespace, x: Array, low: float) -> Array:
-    return xp.maximum(x, scalar_like(xp, x, float(low)))
+def _positive(xp: Namespace, x: Array) -> Array:
+    return xp.maximum(x, scalar_like(xp, x, float(xp.finfo(x.dtype).smallest_normal)))
 
 
-_KL = Formula(_kl, lambda xp, log_p, log_q, p, q: -q)
+_KL = Formula(_kl, lambda xp, log_p, log_q, p, q: p - q)
 _CROSS = Formula(lambda xp, log_p, log_q, p, q: -log_p * q, lambda xp, log_p, log_q, p, q: -q)
 _JS = Formula(_js, lambda xp, log_p, log_q, p, q: 0.5 * p * _log(xp, _share(xp, p, q)))
 
@@ -105,10 +100,9 @@ def kl_div_loss(
     Notes
     -----
     A class to which the teacher gives probability 0 (a score of -inf, say) counts nothing, whatever the prediction.
-    Close to the teacher the loss is of the second order in the difference, and float32 keeps its digits. The mean is
-    over positions of a sum over the classes. ``torch.nn.KLDivLoss`` takes logarithms of probabilities, its "mean"
-    divides by the number of entries, classes included, and its "batchmean" by N alone. Cost: a pass over both arrays
-    forward, in which the gradient is found too, and one over the gradient backward.
+    The mean is over positions of a sum over the classes. ``torch.nn.KLDivLoss`` takes logarithms of probabilities,
+    its "mean" divides by the number of entries, classes included, and its "batchmean" by N alone. Cost: a pass over
+    both arrays forward, in which the gradient is found too, and one over the gradient backward.
 
     References
     ----------
@@ -189,8 +183,8 @@ def js_div_loss(
     Notes
     -----
     The loss of a position is symmetric in prediction and teacher, and at most :math:`T^2 \log 2`, also where they
-    share no class. Where a probability is 0 its term is 0. It saturates: a prediction far from the teacher has a small
-    gradient. Cost: as `kl_div_loss`, and a logarithm for each entry.
+    share no class; close to 0 float32 keeps its digits. Where a probability is 0 its term is 0. It saturates: a
+    prediction far from the teacher has a small gradient. Cost: as `kl_div_loss`, and a logarithm for each entry.
 
     References
     ----------

@@ -68,15 +68,15 @@ def test_a_student_equal_to_its_teacher(backend: Backend, temperature: float, sc
         np.testing.assert_allclose(gradient, 0.0, atol=1e-14)
 
 
-@pytest.mark.parametrize("loss", [al.KLDivLoss(), al.JSDivLoss()], ids=repr)
-def test_a_student_close_to_its_teacher(backend: Backend, loss: al.Loss, scores: Any) -> None:
-    """The loss is of the second order in the difference, and float32 has digits of it."""
+@pytest.mark.parametrize(("loss", "close"), [(al.KLDivLoss(), 2e-8), (al.JSDivLoss(), 1e-10)], ids=repr)
+def test_a_student_close_to_its_teacher(backend: Backend, loss: al.Loss, close: float, scores: Any) -> None:
+    """The loss is of the second order in the difference: a rounding of either normaliser hardly shows."""
     teacher = scores[1].astype(np.float32)
     logits = teacher + (1e-3 * scores[0]).astype(np.float32)
     expected = float(loss(logits.astype(np.float64), teacher.astype(np.float64)))
     found, _ = call(backend, loss, logits, teacher)
     assert 0 < expected < 1e-6
-    np.testing.assert_allclose(found, expected, rtol=2e-3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=close)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

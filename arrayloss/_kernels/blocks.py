@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, _log_probabilities, _ruled_in, _weighed
+from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, _ruled_in, _weighed
 
 
 def entries_rule(
@@ -175,6 +175,15 @@ def gap_losses_rule(
         return xp.reshape(gradient, z.shape)
 
     return xp.reshape(_where(xp, ms, losses), labels.shape), vjp
+
+
+def _log_probabilities(xp: Namespace, z: Array, scale: float) -> tuple[Array, Array]:
+    """Return what the portable form does, made in place: memory asked for anew costs as much as the arithmetic."""
+    log_p = z - xp.max(z, axis=1, keepdims=True)
+    if scale != 1.0:
+        log_p *= scale
+    log_p -= xp.log(xp.sum(xp.exp(log_p), axis=1, keepdims=True))
+    return log_p, xp.exp(log_p)
 
 
 def _by_position(xp: Namespace, z: Array, *arrays: Array | None) -> list[Any]:

@@ -373,9 +373,9 @@ def _log_probabilities(xp: Namespace, z: Array, scale: float) -> tuple[Array, Ar
     shifted = z - xp.max(z, axis=1, keepdims=True)
     if scale != 1.0:
         shifted = shifted * scale
-    e = xp.exp(shifted)
-    total = xp.sum(e, axis=1, keepdims=True)
-    return shifted - xp.log(total), e / total
+    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+    # Of the logarithm as it was rounded: see the formulas of divergences.
+    return log_p, xp.exp(log_p)
 
 
 def _ruled_in(xp: Namespace, log_p: Array, log_q: Array, q: Array) -> tuple[Array, Array]:

@@ -28,8 +28,10 @@ _ENTRIES = 1 << 15
 _POSITIONS = 1 << 16
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
-#: The namespace as blocks see it, in which nothing need be traced: the sign of array_api_compat takes four passes.
-_BLOCKS: Any = SimpleNamespace(**{**vars(array_api_compat.torch), "sign": torch.sign})
+#: The namespace as blocks see it, in which nothing need be traced and dtypes are all one: the sign of array_api_compat
+#: takes four passes, and its other functions look at dtypes first.
+_NATIVE = {name: getattr(torch, name) for name in ("maximum", "minimum", "sign")}
+_BLOCKS: Any = SimpleNamespace(**{**vars(array_api_compat.torch), **_NATIVE})
 
 
 def constant(x: Array) -> Array:
