@@ -40,6 +40,14 @@ from arrayloss.distance import (
     distance_map,
     hausdorff_dt_loss,
 )
+from arrayloss.focal import (
+    AsymmetricLoss,
+    FocalLoss,
+    SigmoidFocalLoss,
+    asymmetric_loss,
+    focal_loss,
+    sigmoid_focal_loss,
+)
 from arrayloss.hard_mining import (
     BootstrappedCrossEntropyLoss,
     EdgeAttentionLoss,
@@ -79,6 +87,14 @@ from arrayloss.regression import (
     l1_loss,
     mse_loss,
 )
+from arrayloss.robust import (
+    GeneralizedCrossEntropyLoss,
+    PolyLoss,
+    SymmetricCrossEntropyLoss,
+    generalized_cross_entropy_loss,
+    poly_loss,
+    symmetric_cross_entropy_loss,
+)
 from arrayloss.tversky import (
     JaccardLoss,
     TverskyLoss,
@@ -89,6 +105,7 @@ from arrayloss.tversky import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsymmetricLoss",
     "BCEDiceLoss",
     "BCELoss",
     "BootstrappedCrossEntropyLoss",
@@ -99,6 +116,8 @@ __all__ = [
     "DiceLoss",
     "DualTaskLoss",
     "EdgeAttentionLoss",
+    "FocalLoss",
+    "GeneralizedCrossEntropyLoss",
     "GeneralizedDiceLoss",
     "HausdorffDTLoss",
     "JaccardLoss",
@@ -112,10 +131,14 @@ __all__ = [
     "OhemCrossEntropyLoss",
     "OhemEdgeAttentionLoss",
     "PointCrossEntropyLoss",
+    "PolyLoss",
     "RelaxBoundaryLoss",
     "SECrossEntropyLoss",
     "SemanticConnectivityLoss",
+    "SigmoidFocalLoss",
+    "SymmetricCrossEntropyLoss",
     "TverskyLoss",
+    "asymmetric_loss",
     "bce_dice_loss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
@@ -128,6 +151,8 @@ __all__ = [
     "distance_map",
     "dual_task_loss",
     "edge_attention_loss",
+    "focal_loss",
+    "generalized_cross_entropy_loss",
     "generalized_dice_loss",
     "hausdorff_dt_loss",
     "jaccard_loss",
@@ -141,9 +166,12 @@ __all__ = [
     "ohem_cross_entropy_loss",
     "ohem_edge_attention_loss",
     "point_cross_entropy_loss",
+    "poly_loss",
     "relax_boundary_loss",
     "se_cross_entropy_loss",
     "semantic_connectivity_loss",
+    "sigmoid_focal_loss",
+    "symmetric_cross_entropy_loss",
     "tversky_loss",
     "value_and_grad",
 ]

@@ -24,7 +24,7 @@ def _fail(function: str, option: str, value: object, expected: str, error: type[
 def _number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Check:
     """Return a check for a finite real number in [low, high], or in (low, high] with `open_low`."""
     if low == -math.inf:
-        expected = "a finite number"
+        expected = "a finite number" if high == math.inf else f"a finite number of at most {high:g}"
     elif high == math.inf:
         expected = f"a finite number {'above' if open_low else 'of at least'} {low:g}"
     else:
@@ -158,15 +158,20 @@ _CHECKS: dict[str, Check] = {
     "border": _integer(0),
     "calculate_weights": _flag,
     "classes": _classes,
+    "clip": _number(0, 1),
     "coef": _coefficients,
     "edge_label": _flag,
     "edge_threshold": _number(),
+    "gamma": _number(0),
+    "gamma_neg": _number(0),
+    "gamma_pos": _number(0),
     "ignore_index": _optional(_integer()),
     "include_background": _flag,
     "label_smoothing": _number(0, 1),
     "lambda_bce": _number(0),
     "lambda_ce": _number(0),
     "lambda_dice": _number(0),
+    "log_zero": _number(high=0),
     "loss_th": _number(),
     "losses": _losses,
     "max_components": _integer(1),
@@ -174,6 +179,7 @@ _CHECKS: dict[str, Check] = {
     "min_kept": _integer(0),
     "per_image": _flag,
     "pos_weight": _optional(_dynamic_or(_number_or_weights)),
+    "q": _number(0, 1, open_low=True),
     "radius": _number(0),
     "reduction": _choice(*REDUCTIONS, "parts"),
     "signed": _flag,
@@ -202,6 +208,7 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("jaccard_loss", "reduction"): _choice(*REDUCTIONS),
     ("log_cosh_dice_loss", "reduction"): _choice(*REDUCTIONS),
     ("tversky_loss", "reduction"): _choice(*REDUCTIONS),
+    ("focal_loss", "alpha"): _optional(_number_or_weights),
     ("lovasz_hinge_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_softmax_loss", "reduction"): _choice(*REDUCTIONS),
     ("hausdorff_dt_loss", "alpha"): _number(0, open_low=True),
@@ -210,6 +217,10 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("tversky_loss", "gamma"): _number(0, open_low=True),
     ("mixed_loss", "reduction"): _optional(_choice(*REDUCTIONS)),
     ("semantic_connectivity_loss", "reduction"): _choice(*REDUCTIONS),
+    ("poly_loss", "epsilon"): _number(-1),
+    ("sigmoid_focal_loss", "alpha"): _optional(_number(0, 1)),
+    ("symmetric_cross_entropy_loss", "alpha"): _number(0),
+    ("symmetric_cross_entropy_loss", "beta"): _number(0),
 }
 
 

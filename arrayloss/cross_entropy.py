@@ -6,7 +6,7 @@ import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _inputs, _reduce, _select
+from arrayloss import _inputs, _positions, _reduce, _select
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._options import check
@@ -120,7 +120,7 @@ def cross_entropy_loss(
 def reduced(inputs: Inputs, options: dict[str, Any], pixel_weight: Array | None = None) -> Any:
     """Return the cross entropy of clean inputs, reduced."""
     class_weight = inputs.per_class("weight", options["weight"])
-    losses, weights = _losses(inputs, class_weight, options["label_smoothing"])
+    losses, weights = _positions.of_classes(inputs, class_weight, options["label_smoothing"])
     if pixel_weight is not None:
         pixel = inputs.per_position("pixel_weight", pixel_weight)
         losses = inputs.scale(losses, pixel)
@@ -132,29 +132,6 @@ def reduced(inputs: Inputs, options: dict[str, Any], pixel_weight: Array | None 
     return _reduce.positions(
         inputs, losses, _reduce.weight_of(inputs, weights, kept, losses.shape), options["reduction"]
     )
-
-
-def _losses(inputs: Inputs, class_weight: Array | None, smoothing: float) -> tuple[Array, Array | None]:
-    """Return the losses of all positions, 0 where ignored, and the class weights there."""
-    xp, k = inputs.xp, inputs.kernels
-    if inputs.labels is None:
-        t = inputs.target if not smoothing else inputs.target * (1.0 - smoothing) + smoothing / inputs.classes
-        return _soft(inputs, t, class_weight), None
-    losses = k.label_nll(xp, inputs.logits, inputs.labels, inputs.valid)
-    losses, weights = inputs.weigh(losses, class_weight)
-    if smoothing:
-        even = _soft(inputs, xp.ones_like(k.constant(inputs.logits)), class_weight) * (smoothing / inputs.classes)
-        losses = even if smoothing == 1.0 else losses * (1.0 - smoothing) + even
-    return losses, weights
-
-
-def _soft(inputs: Inputs, t: Array, class_weight: Array | None) -> Array:
-    """Return -sum_c w_c t_c log p_c, in which a class of coefficient 0 counts nothing even where log p is infinite."""
-    xp, k = inputs.xp, inputs.kernels
-    if class_weight is not None:
-        t = t * xp.reshape(class_weight, (1, -1) + (1,) * (t.ndim - 2))
-    log_p = k.where_or(xp, t > 0.0, k.log_softmax(xp, inputs.logits, inputs.valid), 0.0)
-    return -xp.sum(log_p * t, axis=1)
 
 
 class CrossEntropyLoss(Loss, function=cross_entropy_loss):

@@ -1,7 +1,8 @@
 """Every loss beside its best peer: `python benchmarks/catalogue.py [NAMES] [--library L] [--rounds N] [--json FILE]`.
 
-Time and memory of value and gradient on torch, eager, and `jax.jit`, float32, one core. Of several peers the fastest counts for time and
-the leanest for memory. Each library has two processes: one that times, and one that gives memory back as it is freed.
+Time and memory of value and gradient on torch, eager, and `jax.jit`, float32, one core. Of several peers the fastest
+counts for time and the leanest for memory. Each library has two processes: one that times, and one that gives memory
+back as it is freed.
 """
 
 from __future__ import annotations

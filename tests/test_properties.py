@@ -23,6 +23,7 @@ every_loss = pytest.mark.parametrize("loss", CLASSES, ids=lambda loss: loss.__na
 #: What each loss is tried on: see `samples`. A new loss needs a line here, and `OPTIONS` one for a new option.
 KINDS: dict[str, list[str]] = {
     "BCEDiceLoss": ["labels", "one class", "multilabel"],
+    "AsymmetricLoss": ["labels", "one class", "multilabel"],
     "BCELoss": ["labels", "one class", "multilabel", "edges"],
     "BootstrappedCrossEntropyLoss": ["labels"],
     "BoundaryLoss": ["distance"],
@@ -35,6 +36,8 @@ KINDS: dict[str, list[str]] = {
     "GeneralizedDiceLoss": ["labels", "probabilities"],
     "JaccardLoss": ["labels", "probabilities"],
     "HausdorffDTLoss": ["distances"],
+    "FocalLoss": ["labels", "probabilities"],
+    "GeneralizedCrossEntropyLoss": ["labels", "probabilities"],
     "L1Loss": ["entries"],
     "LogCoshDiceLoss": ["labels", "probabilities"],
     "LovaszHingeLoss": ["one class", "two classes"],
@@ -44,10 +47,13 @@ KINDS: dict[str, list[str]] = {
     "OhemCrossEntropyLoss": ["labels"],
     "OhemEdgeAttentionLoss": ["edged"],
     "PointCrossEntropyLoss": ["points"],
-    "RelaxBoundaryLoss": ["images"],
     "TverskyLoss": ["labels", "probabilities"],
     "SemanticConnectivityLoss": ["labels"],
     "SECrossEntropyLoss": ["scenes"],
+    "PolyLoss": ["labels", "probabilities"],
+    "RelaxBoundaryLoss": ["images"],
+    "SigmoidFocalLoss": ["labels", "one class", "multilabel"],
+    "SymmetricCrossEntropyLoss": ["labels", "probabilities"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
@@ -55,6 +61,7 @@ SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))
 WIDE = ("Lovasz", "DualTask", "MixedLoss")
 
 WEIGHTS = st.sampled_from([0.0, 1e-3, 0.5, 1.0, 3.0])
+GAMMAS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0, 5.0])
 
 
 @dataclass(frozen=True)
@@ -86,18 +93,23 @@ def bce_weight(shape: Shape) -> st.SearchStrategy[Any]:
 #: A strategy for every option of every loss; a name with that of a class is for that class alone.
 OPTIONS: dict[str, Any] = {
     "HausdorffDTLoss.alpha": lambda shape: st.sampled_from([0.5, 1.0, 2.0]),
+    "FocalLoss.alpha": lambda shape: st.one_of(st.none(), WEIGHTS, per_class(shape)),
+    "SigmoidFocalLoss.alpha": lambda shape: st.sampled_from([None, 0.0, 0.25, 1.0]),
+    "SymmetricCrossEntropyLoss.alpha": lambda shape: st.sampled_from([0.0, 0.1, 6.0]),
+    "TverskyLoss.beta": lambda shape: st.sampled_from([0.1, 0.7, 1.0]),
     "TverskyLoss.alpha": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
     "TverskyLoss.gamma": lambda shape: st.sampled_from([0.75, 1.0, 2.0]),
     # What are probabilities already cannot be hostile.
     "activation": lambda shape: st.sampled_from(["softmax", "softmax", "sigmoid"]),
     "batch": lambda shape: st.booleans(),
-    "beta": lambda shape: st.sampled_from([0.1, 0.7, 1.0]),
+    "beta": lambda shape: st.sampled_from([0.0, 0.1, 1.0]),
     "border": lambda shape: st.integers(0, 3),
     "calculate_weights": lambda shape: st.booleans(),
     "classes": lambda shape: st.one_of(
         st.sampled_from(["present", "all"]),
         st.lists(st.integers(0, shape.classes - 1), min_size=1, unique=True),
     ),
+    "clip": lambda shape: st.sampled_from([0.0, 1e-6, 0.05, 0.3, 1.0]),
     "coef": lambda shape: st.just([0.5, 2.0]),
     "edge_label": lambda shape: st.just(False),
     "edge_threshold": lambda shape: st.sampled_from([0.0, 0.4, 0.8, 1.0]),
@@ -106,6 +118,11 @@ OPTIONS: dict[str, Any] = {
     "lambda_bce": lambda shape: st.sampled_from([0.0, 1.0, 2.5]),
     "lambda_ce": lambda shape: st.sampled_from([0.0, 1.0, 2.5]),
     "lambda_dice": lambda shape: st.sampled_from([0.0, 0.5, 1.0]),
+    "epsilon": lambda shape: st.sampled_from([-1.0, 0.0, 1.0, 3.0]),
+    "gamma": lambda shape: GAMMAS,
+    "gamma_neg": lambda shape: GAMMAS,
+    "gamma_pos": lambda shape: GAMMAS,
+    "log_zero": lambda shape: st.sampled_from([-1e3, -4.0, -0.1, 0.0]),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
     "max_components": lambda shape: st.sampled_from([1, 2, 10]),
@@ -113,6 +130,7 @@ OPTIONS: dict[str, Any] = {
     "min_kept": lambda shape: st.sampled_from([0, 1, 3, 1000]),
     "per_image": lambda shape: st.booleans(),
     "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
+    "q": lambda shape: st.sampled_from([1e-6, 0.3, 0.7, 1.0]),
     "smooth": lambda shape: st.sampled_from([0.0, 1e-6, 1.0, 1e3]),
     "squared": lambda shape: st.booleans(),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),

@@ -36,6 +36,8 @@ class Formula(NamedTuple):
     losses: Callable[..., Array]
     #: The derivative of each loss with respect to its score; at a kink the mean of both sides.
     slopes: Callable[..., Array]
+    #: Losses and slopes in one go, where to compute one is most of computing the other.
+    both: Callable[..., tuple[Array, Array]] | None = None
 
 
 #: The weights by which DualTaskLoss smooths: two running means of five, one after the other.

@@ -330,6 +330,17 @@ def _entries_rule(x: Array, t: Array | None, valid: Array | None, *arguments: An
     )
 
 
+def _both_rule(x: Array, t: Array | None, valid: Array | None, *arguments: Any) -> Rule:
+    return blocks.both_rule(
+        array_api_compat.torch, _ENTRIES, x.detach(), None if t is None else t.detach(), valid, *arguments
+    )
+
+
+def _rule_of(x: Array, formula: Formula) -> Any:
+    """Return the rule that a formula is fastest by: the slopes are computed with the losses only where wanted."""
+    return _both_rule if formula.both is not None and x.requires_grad else _entries_rule
+
+
 def _entries(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, total: bool, formula: Formula, *options: float
 ) -> Array:
@@ -340,13 +351,13 @@ def _entries(
 def entry_losses(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
 ) -> Array:
-    return _by_rule(_entries, _entries_rule, x, t, valid, False, formula, *options)
+    return _by_rule(_entries, _rule_of(x, formula), x, t, valid, False, formula, *options)
 
 
 def entry_total(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
 ) -> Array:
-    return _by_rule(_entries, _entries_rule, x, t, valid, True, formula, *options)
+    return _by_rule(_entries, _rule_of(x, formula), x, t, valid, True, formula, *options)
 
 
 def _softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
