@@ -55,12 +55,14 @@ def _trial(loss_class: type[arrayloss.Loss], scores: Array, labels: Array) -> Tr
 
     given = {name: value for name, value in _OPTIONS.items() if name in options_of(loss_class)}
     loss = loss_class(**given)
-    taken = call_arrays(loss_class)
-    # Noise that is 0 leaves a random loss with nothing to draw, and a distance of 0 is that of no boundary.
-    arrays: dict[str, Array] = {n: np.zeros_like(scores) for n in ("noise", "prediction_distance") if n in taken}
-    for name in {"distance", "target_distance"} & set(taken):
+    # Noise that is 0 leaves a random loss with nothing to draw, and a distance of 0 is that of no boundary; a teacher's
+    # scores come with labels.
+    nothing = np.zeros_like(scores)
+    known = {"noise": nothing, "prediction_distance": nothing, "labels": labels}
+    for name in ("distance", "target_distance"):
         distance = arrayloss.distance_map(labels, len(CLASSES), ignore_index=IGNORED, signed=name == "distance")
-        arrays[name] = distance.astype(scores.dtype)
+        known[name] = distance.astype(scores.dtype)
+    arrays = {name: known[name] for name in call_arrays(loss_class) if name in known}
     refusals = []
     for logits, target in _forms(scores, labels):
         try:
