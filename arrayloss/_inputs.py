@@ -30,7 +30,8 @@ class Inputs:
     logits: Array
     #: Class index at every position, 0 where ignored; None where the target holds probabilities.
     labels: Array
-    #: Target of the shape and dtype of the logits, 0 where ignored; None where the target holds labels.
+    #: Target of the shape and dtype of the logits, 0 where ignored; None where the target holds labels. Of the losses
+    #: that compare two scores, the teacher's, which are a constant, and not 0 where ignored.
     target: Array
     #: True where a position (with `elementwise` targets: an entry) is not ignored; None: nothing is.
     valid: Array | None
@@ -268,6 +269,46 @@ def open_classes(
     return Inputs(function, library, scores, labels, soft, valid, bad, axis, logits.ndim > 1)
 
 
+def open_teacher(
+    function: str,
+    logits: Array,
+    target: Array,
+    labels: Array | None,
+    *,
+    axis: int,
+    ignore_index: int | None,
+    extra: dict[str, Any] | None = None,
+) -> Inputs:
+    """Check the inputs of a loss that compares the logits with those of a teacher, and return them clean.
+
+    Labels are an argument of the call that may be left out; nothing is ignored then.
+    """
+    given = {name: x for name, x in {"labels": labels, **(extra or {})}.items() if x is not None}
+    library, scores = open_logits(function, {"logits": logits, "target": target, **given})
+    xp, whole = library.xp, tuple(logits.shape)
+    axis = class_axis(function, logits, axis)
+    if whole[axis] == 0:
+        raise ValueError(f"{function}: logits has shape {whole}: no classes on axis {axis}")
+    if tuple(target.shape) != whole:
+        raise ValueError(
+            f"{function}: target has shape {tuple(target.shape)}, expected the logits of the teacher in the shape of "
+            f"the logits, {whole}; class labels to ignore by go into labels="
+        )
+    if dtype_name(target) not in FLOATS:
+        raise TypeError(
+            f"{function}: target has dtype {dtype_name(target)}, expected a real floating dtype: the logits of the "
+            f"teacher; class labels go into labels="
+        )
+    scores, teacher = (class_axis_to_1(xp, x, axis) for x in (scores, xp.astype(target, scores.dtype, copy=False)))
+    found = valid = bad = None
+    if labels is not None:
+        _target_form(function, logits, labels, axis, False, "labels")
+        flat = xp.reshape(labels, (scores.shape[0], *scores.shape[2:]))
+        found, valid, bad = open_labels(function, library, flat, scores.shape[1], ignore_index, "labels")
+    teacher = library.kernels.constant(teacher)
+    return Inputs(function, library, scores, found, teacher, valid, bad, axis, logits.ndim > 1)
+
+
 def open_binary(function: str, logits: Array, target: Array, *, axis: int, ignore_index: int | None) -> Inputs:
     """Check the inputs of a loss that asks of every class on its own, and return them clean.
 
@@ -478,7 +519,9 @@ def entries_not(
     return target != ignore_index
 
 
-def _target_form(function: str, logits: Array, target: Array, axis: int, probabilities: bool) -> str:
+def _target_form(
+    function: str, logits: Array, target: Array, axis: int, probabilities: bool, name: str = "target"
+) -> str:
     shape, kind = tuple(target.shape), dtype_name(target)
     whole = tuple(logits.shape)
     positions = (*whole[:axis], *whole[axis + 1 :])
@@ -491,23 +534,23 @@ def _target_form(function: str, logits: Array, target: Array, axis: int, probabi
     expected = f"expected {label_shapes} for logits of shape {whole}"
     if shape in (positions, with_class_axis):
         raise TypeError(
-            f"{function}: target has dtype {kind}, expected integer class labels in shape {label_shapes}"
+            f"{function}: {name} has dtype {kind}, expected integer class labels in shape {label_shapes}"
             + (f", or probabilities in the shape of the logits {whole}" if probabilities else "")
         )
     if shape == whole:
         raise TypeError(
-            f"{function}: target of shape {shape}, like the logits, has dtype {kind}; "
+            f"{function}: {name} of shape {shape}, like the logits, has dtype {kind}; "
             + ("expected a real floating dtype (probabilities), or " if probabilities else "expected ")
             + f"integer class labels of shape {label_shapes}"
         )
     raise ValueError(
-        f"{function}: target has shape {shape}, {expected}"
+        f"{function}: {name} has shape {shape}, {expected}"
         + (f", or {whole} with a real floating dtype for probabilities" if probabilities else "")
     )
 
 
 def open_labels(
-    function: str, library: Library, labels: Array, classes: int, ignore_index: int | None
+    function: str, library: Library, labels: Array, classes: int, ignore_index: int | None, name: str = "target"
 ) -> tuple[Array, Array | None, Array | None]:
     """Return labels made safe as indices, the mask of valid positions, and the poison (see `Inputs`)."""
     if ignore_index == 255 and classes > 255:
@@ -523,14 +566,14 @@ def open_labels(
     labels = xp.astype(labels, k.label_dtype(xp, kind), copy=False)
     found = k.host_range(labels)
     if found is not None and not (ignorable and found[0] <= ignore_index <= found[1]):
-        _refuse_labels(function, labels, found, classes, ignore_index)
+        _refuse_labels(function, name, labels, found, classes, ignore_index)
         return labels, None, None
     valid = labels != ignore_index if ignorable else None
     if found is not None:
         safe = xp.where(valid, labels, xp.zeros_like(labels))
         # Constant labels can be read while other arrays are traced; what is computed from them cannot.
         if (found := k.host_range(safe)) is not None:
-            _refuse_labels(function, safe, found, classes, ignore_index)
+            _refuse_labels(function, name, safe, found, classes, ignore_index)
             return safe, valid, None
     wrong = (labels < 0) | (labels >= classes)
     safe = xp.where(wrong if valid is None else wrong | ~valid, xp.zeros_like(labels), labels)
@@ -545,7 +588,9 @@ def poison(library: Library, wrong: Array) -> Array:
     return library.kernels.where_or(xp, ~any_wrong, one, math.nan)
 
 
-def _refuse_labels(function: str, labels: Array, found: tuple[float, float], classes: int, ignored: int | None) -> None:
+def _refuse_labels(
+    function: str, name: str, labels: Array, found: tuple[float, float], classes: int, ignored: int | None
+) -> None:
     if found[0] >= 0 and found[1] < classes:
         return
     import numpy as np
@@ -556,7 +601,7 @@ def _refuse_labels(function: str, labels: Array, found: tuple[float, float], cla
         wrong &= on_host != ignored
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
     raise ValueError(
-        f"{function}: target holds the label {on_host[where]} at position {where}, expected labels in "
+        f"{function}: {name} holds the label {on_host[where]} at position {where}, expected labels in "
         f"[0, {classes}) for logits of {classes} classes, or ignore_index where a position is to be ignored (it is "
         f"{ignored})"
     )
@@ -584,5 +629,6 @@ def check_probabilities(
     if not (found[0] >= 0.0 and found[1] <= 1.001):
         raise ValueError(
             f"{function}: {names} holds values from {found[0]:g} to {found[1]:g}, expected probabilities in [0, 1]"
+            + ("; for -1 and 1 pass (target + 1) / 2" if found == (-1, 1) else "")
         )
     return None

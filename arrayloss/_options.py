@@ -85,6 +85,12 @@ def _choice(*choices: str) -> Check:
     return check_choice
 
 
+def _power(function: str, option: str, value: Any) -> int:
+    if type(value) is not int or value not in (1, 2):
+        raise _fail(function, option, value, "1 or 2")
+    return value
+
+
 _weight_number = _number(0)
 
 
@@ -187,6 +193,7 @@ _CHECKS: dict[str, Check] = {
     "squared": _flag,
     "spacing": _optional(_spacing),
     "tau": _number(0, open_low=True),
+    "temperature": _number(0, open_low=True),
     "thresh": _number(0, 1),
     "threshold": _number(0, 1),
     "top_k_percent_pixels": _number(0, 1),
@@ -194,7 +201,7 @@ _CHECKS: dict[str, Check] = {
     "weight": _optional(_weights),
     "weight_type": _choice("square", "simple", "uniform"),
 }
-#: Where a loss reads an option in its own way. Only pixel losses have the two parts of a mean to give.
+#: Where a loss reads an option in its own way, or alone has it. Only pixel losses have the two parts of a mean to give.
 _SPECIAL: dict[tuple[str, str], Check] = {
     ("bce_dice_loss", "reduction"): _choice(*REDUCTIONS),
     ("dice_ce_loss", "reduction"): _choice(*REDUCTIONS),
@@ -203,6 +210,7 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("detail_aggregate_loss", "reduction"): _choice(*REDUCTIONS),
     ("dice_loss", "reduction"): _choice(*REDUCTIONS),
     ("distance_map", "classes"): _integer(1),
+    ("distillation_loss", "alpha"): _number(0, 1),
     ("dual_task_loss", "reduction"): _choice(*REDUCTIONS),
     ("generalized_dice_loss", "reduction"): _choice(*REDUCTIONS),
     ("jaccard_loss", "reduction"): _choice(*REDUCTIONS),
@@ -221,6 +229,8 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("sigmoid_focal_loss", "alpha"): _optional(_number(0, 1)),
     ("symmetric_cross_entropy_loss", "alpha"): _number(0),
     ("symmetric_cross_entropy_loss", "beta"): _number(0),
+    ("multi_margin_loss", "margin"): _number(),
+    ("multi_margin_loss", "p"): _power,
 }
 
 

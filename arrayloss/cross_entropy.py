@@ -121,6 +121,13 @@ def reduced(inputs: Inputs, options: dict[str, Any], pixel_weight: Array | None 
     """Return the cross entropy of clean inputs, reduced."""
     class_weight = inputs.per_class("weight", options["weight"])
     losses, weights = _positions.of_classes(inputs, class_weight, options["label_smoothing"])
+    return reduce_pixels(inputs, losses, weights, pixel_weight, options)
+
+
+def reduce_pixels(
+    inputs: Inputs, losses: Array, weights: Array | None, pixel_weight: Any, options: dict[str, Any]
+) -> Any:
+    """Reduce weighted losses of positions, times a weight of each if there is one, to those the options select."""
     if pixel_weight is not None:
         pixel = inputs.per_position("pixel_weight", pixel_weight)
         losses = inputs.scale(losses, pixel)

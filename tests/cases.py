@@ -29,6 +29,17 @@ class Sample:
     def parts(self) -> tuple[np.ndarray, ...]:
         return self.logits if isinstance(self.logits, tuple) else (self.logits,)
 
+    @property
+    def labels(self) -> np.ndarray:
+        """What `ignore_index` is looked for in: an array of the call of that name where there is one, or the target."""
+        return self.arrays.get("labels", self.target)
+
+    def with_labels(self, labels: np.ndarray) -> Sample:
+        """Return the sample with other labels in the same place."""
+        if "labels" in self.arrays:
+            return replace(self, arrays={**self.arrays, "labels": labels})
+        return replace(self, target=labels)
+
 
 def labels(rng: Generator, classes: int = 4, space: tuple[int, ...] = (5, 6), ignore: int | None = 255) -> Sample:
     """Scores of several classes against integer labels, some of them ignored."""
@@ -211,6 +222,7 @@ LABELLED = {
     "scenes",
     "signed_distance",
     "sparse",
+    "taught_labels",
     "two_scores",
 }
 #: ... those of which each pixel's neighbours matter ...
@@ -223,6 +235,24 @@ NEIGHBOURHOODS = {
 }
 #: ... and those whose target has other sizes than the logits.
 OTHER_SIZES = {"pointed", "scenes"}
+
+
+def taught(rng: Generator) -> Sample:
+    """Scores against those of a teacher, who rules some classes out."""
+    logits, teacher = rng.normal(size=(2, 4, 5, 6)) * 2, rng.normal(size=(2, 4, 5, 6)) * 2
+    teacher[:, 1][rng.random((2, 5, 6)) < 0.2] = -np.inf
+    return Sample(logits, teacher)
+
+
+def taught_labels(rng: Generator) -> Sample:
+    """The same with labels, some of them ignored."""
+    sample = labels(rng)
+    return replace(sample, target=rng.normal(size=sample.logits.shape) * 2, arrays={"labels": sample.target})
+
+
+def taught_weighted(rng: Generator) -> Sample:
+    sample = taught_labels(rng)
+    return replace(sample, arrays={**sample.arrays, "pixel_weight": rng.random(sample.labels.shape)})
 
 
 @dataclass(frozen=True)
@@ -364,6 +394,26 @@ CASES = [
     Case(al.DetailAggregateLoss(), detailed),
     Case(al.DetailAggregateLoss(threshold=0.0, smooth=0.0), detailed),
     Case(al.DetailAggregateLoss(threshold=0.6, smooth=10.0), detailed),
+    Case(al.KLDivLoss(), taught),
+    Case(al.KLDivLoss(temperature=2.5), taught_labels),
+    Case(al.JSDivLoss(), taught),
+    Case(al.JSDivLoss(temperature=0.5), taught_labels),
+    Case(al.DistillationLoss(), taught_labels),
+    Case(al.DistillationLoss(1.0, 2.0), taught),
+    Case(al.DistillationLoss(0.3, 4.0), taught_labels),
+    Case(al.DistillationLoss(0.0), taught_labels),
+    Case(al.DistillCrossEntropyLoss(), taught),
+    Case(al.DistillCrossEntropyLoss(W4, top_k_percent_pixels=0.3), taught_labels),
+    Case(al.DistillCrossEntropyLoss((0.0, 1.0, 0.0, 2.0), temperature=2.0), taught_weighted),
+    Case(al.HingeLoss(), binary),
+    Case(al.HingeLoss(), labels),
+    Case(al.HingeLoss(), multilabel),
+    Case(al.SquaredHingeLoss(), binary),
+    Case(al.SquaredHingeLoss(), labels),
+    Case(al.SquaredHingeLoss(), multilabel),
+    Case(al.MultiMarginLoss(), labels),
+    Case(al.MultiMarginLoss(2, 0.5, W4), labels),
+    Case(al.MultiMarginLoss(1, 2.0, W4, 0), lambda rng: labels(rng, ignore=0)),
     Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
     Case(al.MixedLoss([al.OhemCrossEntropyLoss(0.3, 5), al.LovaszSoftmaxLoss()], [1.0, 0.5]), labels, 1e-4),
 ]

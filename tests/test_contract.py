@@ -34,7 +34,7 @@ WITHOUT_PARTS = {
     "semantic_connectivity_loss",
 }
 #: The losses of each score on its own, which a shift of all scores changes.
-BINARY = (al.AsymmetricLoss, al.BCELoss, al.SigmoidFocalLoss)
+BINARY = (al.AsymmetricLoss, al.BCELoss, al.HingeLoss, al.SigmoidFocalLoss, al.SquaredHingeLoss)
 #: Relative tolerance of values and, of its largest entry, of gradients, by dtype of the logits.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 
@@ -192,8 +192,7 @@ def test_nothing_valid(case: Case, backend: Backend, reduction: str, rng: np.ran
     ignore = 255 if isinstance(case.loss, al.MixedLoss) else case.options["ignore_index"]
     spoilt = np.full(sample.parts[0].shape, np.nan)
     sample = replace(
-        sample,
-        target=np.full_like(sample.target, ignore),
+        sample.with_labels(np.full_like(sample.labels, ignore)),
         logits=(spoilt, *sample.parts[1:]) if isinstance(sample.logits, tuple) else spoilt,
     )
     value, grads = run(backend, case.loss, sample)
@@ -269,18 +268,18 @@ def test_pixel_order_changes_nothing(case: Case, backend: Backend, rng: np.rando
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"], ids=str)
 def test_label_dtypes(case: Case, backend: Backend, dtype: str, rng: np.random.Generator) -> None:
     sample = case.make(rng)
-    if sample.target.dtype.kind == "f" or case.make.__name__ == "entries":
+    if sample.labels.dtype.kind == "f" or case.make.__name__ == "entries":
         return
     once_where_compiled(backend, dtype, "uint8")
     if dtype == "int8":
         if "ignore_index" not in case.options or case.options["ignore_index"] != 255:
             return
         expected = run(backend, case.loss, sample)
-        sample = replace(sample, target=np.where(sample.target == 255, -1, sample.target))
+        sample = sample.with_labels(np.where(sample.labels == 255, -1, sample.labels))
         case = case.with_options(ignore_index=-1)
     else:
         expected = run(backend, case.loss, sample)
-    value, grads = run(backend, case.loss, replace(sample, target=sample.target.astype(dtype)))
+    value, grads = run(backend, case.loss, sample.with_labels(sample.labels.astype(dtype)))
     # Compiled anew for the other dtype, the same formula may round otherwise.
     rounding = 1e-12 if backend.compiles else 0.0
     np.testing.assert_allclose(value, expected[0], rtol=rounding)
@@ -290,12 +289,12 @@ def test_label_dtypes(case: Case, backend: Backend, dtype: str, rng: np.random.G
 @every_case
 def test_labels_with_a_class_axis(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     sample = case.make(rng)
-    if sample.target.ndim == sample.parts[0].ndim:
+    if sample.labels.ndim == sample.parts[0].ndim:
         return
     if backend.name == "torch-compiled":
         pytest.skip("shapes are read before anything is traced")
     value, grads = run(backend, case.loss, sample)
-    value_with, grads_with = run(backend, case.loss, replace(sample, target=sample.target[:, None]))
+    value_with, grads_with = run(backend, case.loss, sample.with_labels(sample.labels[:, None]))
     assert value_with == value
     np.testing.assert_array_equal(grads_with[0], grads[0])
 
@@ -387,9 +386,9 @@ def test_minus_infinity_off_the_target(case: Case, backend: Backend, rng: np.ran
 
 @every_case
 def test_large_offsets_cost_no_digits(case: Case, backend: Backend, rng: np.random.Generator) -> None:
-    if case.make.__name__ not in ("labels", "weighted", "soft") or isinstance(case.loss, BINARY):
+    if case.make.__name__ not in ("labels", "weighted", "soft", "taught", "taught_labels"):
         return
-    if case.options.get("activation", "softmax") != "softmax":
+    if isinstance(case.loss, BINARY) or case.options.get("activation", "softmax") != "softmax":
         return
     sample = case.make(rng)
     sample = replace(sample, logits=np.round(sample.logits * 64) / 64)  # so that adding 4096 is exact in float32
@@ -428,7 +427,7 @@ def test_wrong_labels(case: Case, backend: Backend, label: int, rng: np.random.G
     if not backend.reads:
         once_where_compiled(backend, label, 5)
     sample = case.make(rng)
-    sample.target[1, -1, -1] = label
+    sample.labels[1, -1, -1] = label
     logits, target, arrays = to_backend(backend, sample)
     if backend.reads:
         with pytest.raises(

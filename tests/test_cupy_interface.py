@@ -47,7 +47,8 @@ def converted(case: Case, rng: np.random.Generator, floats: str, integers: str) 
     logits = parts if isinstance(sample.logits, tuple) else parts[0]
     target = sample.target
     target = target.astype(integers if target.dtype.kind in "iu" else floats)
-    return logits, target, {name: x.astype(floats) for name, x in sample.arrays.items()}
+    arrays = {name: x.astype(integers if x.dtype.kind in "iu" else floats) for name, x in sample.arrays.items()}
+    return logits, target, arrays
 
 
 def every_form(case: Case) -> Iterator[al.Loss]:
@@ -153,6 +154,8 @@ def test_what_the_host_reads_distances_with(interface: Any) -> None:
     assert "asnumpy" in interface.READING
 
 
+CROSSED = generic.Formula(lambda xp, log_p, log_q, p, q: -q * log_p, lambda xp, log_p, log_q, p, q: -q)
+GAPS = generic.Formula(lambda xp, gap, t, margin: xp.exp(gap - margin), lambda xp, gap, t, margin: xp.exp(gap - margin))
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
@@ -161,8 +164,10 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "bin_totals": lambda xp, z, y, m: (xp, _rows(xp, z), xp.reshape(xp.stack([y, y, y, y], axis=1), (8, 1200)), 7),
     "components": lambda xp, z, y, m: (xp, xp.where(m, y, -xp.ones_like(y)), 4, 3),
     "constant": lambda xp, z, y, m: (z,),
+    "divergence": lambda xp, z, y, m: (xp, z, -z, m, z[0, :, 0, 0] + 5.0, 0.5, CROSSED),
     "entry_losses": lambda xp, z, y, m: (xp, z, -z, z < 2.0, SQUARED),
     "entry_total": lambda xp, z, y, m: (xp, z, -z, z < 2.0, SQUARED),
+    "gap_losses": lambda xp, z, y, m: (xp, z, y, m, GAPS, 1.0),
     "host_range": lambda xp, z, y, m: (z,),
     "kth_largest": lambda xp, z, y, m: (xp, _rows(xp, z), 5),
     "kth_largest_below": lambda xp, z, y, m: (xp, xp.reshape(z, (1, -1)), 5, 1.0),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,14 @@ LOSSES = {
     "sigmoid focal of entries": al.SigmoidFocalLoss(),
     "asymmetric of entries": al.AsymmetricLoss(),
     "Dice": al.DiceLoss(smooth=1.0),
+    "hinge of labels": al.HingeLoss(),
+    "squared hinge of entries": al.SquaredHingeLoss(),
+    "multi-margin": al.MultiMarginLoss(),
+    "multi-margin, squared": al.MultiMarginLoss(2, 3.0),
+    "KL of a teacher": al.KLDivLoss(),
+    "KL of a teacher, warm": al.KLDivLoss(temperature=3.0),
+    "JS of a teacher": al.JSDivLoss(),
+    "cross entropy of a teacher, weighted": al.DistillCrossEntropyLoss(weight=(0.0, 0.5, 2.0)),
     "Lovasz-softmax": al.LovaszSoftmaxLoss(),
     "Lovasz-softmax, all classes of each image": al.LovaszSoftmaxLoss(classes="all", per_image=True),
     "Lovasz-softmax, listed": al.LovaszSoftmaxLoss(classes=[2, 0]),
@@ -47,8 +57,10 @@ fast = pytest.mark.backends("numpy", "torch", "jax", "cupy", "torch-cuda")
 torch_only = pytest.mark.backends("torch")
 
 
-def scene(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Logits that are half right and a target of which some is ignored and NaN."""
+def scene(
+    name: str, shape: tuple[int, ...], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Logits that are half right, a target of which some is ignored and NaN, and further arrays of the call."""
     classes = 1 if name == "Lovasz hinge" else shape[1]
     labels = rng.integers(0, max(classes, 2), (shape[0], *shape[2:]))
     logits = rng.normal(size=(shape[0], classes, *shape[2:])) * 2
@@ -60,8 +72,13 @@ def scene(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[
         target = rng.random(logits.shape)
         target[rng.random(target.shape) < 0.3] = 0.0
         target[np.isnan(logits)] = 255.0
-        return logits, target
-    return logits, labels
+        return logits, target, {}
+    if "teacher" in name:
+        teacher = rng.normal(size=logits.shape) * 2
+        teacher[:, 1][rng.random(labels.shape) < 0.001] = -np.inf  # in some blocks, not in all
+        teacher[np.isnan(logits)] = np.nan
+        return logits, teacher, {"labels": labels}
+    return logits, labels, {}
 
 
 @fast
@@ -73,16 +90,17 @@ def test_against_the_portable_form(
 ) -> None:
     loss = LOSSES[name]
     if getattr(loss, "weight", None) is not None and SHAPES[shape][1] != 3:
-        loss = al.CrossEntropyLoss(weight=tuple(rng.random(SHAPES[shape][1])), label_smoothing=0.1)
-    logits, target = scene(name, SHAPES[shape], rng)
+        loss = replace(loss, weight=tuple(rng.random(SHAPES[shape][1])))
+    logits, target, arrays = scene(name, SHAPES[shape], rng)
     logits = logits.astype(dtype)
     target = target if target.dtype.kind == "i" else target.astype(dtype)
-    given = backend.array(logits), backend.array(target)
-    value, gradient = map(backend.numpy, backend.value_and_grad(loss, *given))
+    given, more = (backend.array(logits), backend.array(target)), {k: backend.array(x) for k, x in arrays.items()}
+    value, gradient = map(backend.numpy, backend.value_and_grad(loss, *given, **more))
 
     strict = BACKENDS["strict"]
     wide = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in (logits, target)]
-    expected, slope = map(strict.numpy, al.value_and_grad(loss)(*map(strict.array, wide)))
+    wide_arrays = {k: strict.array(x) for k, x in arrays.items()}
+    expected, slope = map(strict.numpy, al.value_and_grad(loss)(*map(strict.array, wide), **wide_arrays))
     close = 1e-11 if dtype == "float64" else 2e-5
     np.testing.assert_allclose(value, expected, rtol=close)
     if dtype == "float64" or "Lovasz" not in name:
@@ -90,7 +108,9 @@ def test_against_the_portable_form(
     # In float32 errors that differ by rounding change places, and with them their weights: see test_kernels.py.
     far = np.linalg.norm(gradient - slope) / np.linalg.norm(slope)
     assert far < (1e-11 if dtype == "float64" else 1e-2)
-    np.testing.assert_allclose(backend.numpy(loss(*given)), value, rtol=1e-6)  # without a gradient another way is taken
+    np.testing.assert_allclose(
+        backend.numpy(loss(*given, **more)), value, rtol=1e-6
+    )  # without a gradient another way is taken
     np.testing.assert_array_equal(backend.numpy(given[0]), logits)
 
 
@@ -118,20 +138,23 @@ def test_binary_losses_of_infinite_scores(entries: bool, backend: Backend, rng: 
 @pytest.mark.parametrize("name", LOSSES)
 def test_wrong_at_one_valid_position(name: str, backend: Backend, rng: np.random.Generator) -> None:
     """A NaN that counts reaches the value from whichever block it lies in."""
-    logits, target = scene(name, SHAPES["few classes"], rng)
+    logits, target, arrays = scene(name, SHAPES["few classes"], rng)
     valid = np.argwhere(np.isfinite(logits))
     logits[tuple(valid[len(valid) // 2])] = np.nan
-    assert np.isnan(backend.numpy(LOSSES[name](backend.array(logits), backend.array(target))))
+    more = {k: backend.array(x) for k, x in arrays.items()}
+    assert np.isnan(backend.numpy(LOSSES[name](backend.array(logits), backend.array(target), **more)))
 
 
 # torch's own rules ---------------------------------------------------------------------------------------------------
 
 
-def leaf(shape: str, name: str, rng: np.random.Generator) -> tuple[Any, Any]:
+def leaf(shape: str, name: str, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+    """Return logits that want a gradient, a target, and the loss with the further arrays of its call bound."""
     import torch
 
-    logits, target = scene(name, SHAPES[shape], rng)
-    return torch.tensor(np.nan_to_num(logits), requires_grad=True), torch.tensor(target)
+    logits, target, arrays = scene(name, SHAPES[shape], rng)
+    loss = partial(LOSSES[name], **{k: torch.tensor(x) for k, x in arrays.items()})
+    return torch.tensor(np.nan_to_num(logits), requires_grad=True), torch.tensor(target), loss
 
 
 @torch_only
@@ -139,8 +162,8 @@ def leaf(shape: str, name: str, rng: np.random.Generator) -> tuple[Any, Any]:
 def test_backward_twice_is_the_same(name: str, backend: Backend, rng: np.random.Generator) -> None:
     import torch
 
-    x, target = leaf("few classes", name, rng)
-    value = LOSSES[name](x, target)
+    x, target, loss = leaf("few classes", name, rng)
+    value = loss(x, target)
     (first,) = torch.autograd.grad(value, x, retain_graph=True)
     kept = first.clone()
     (second,) = torch.autograd.grad(value, x)
@@ -158,17 +181,17 @@ def test_rules_and_native_autograd_agree(
     import torch
     from torch.autograd import forward_ad
 
-    x, target = leaf("few classes", name, rng)
+    x, target, loss = leaf("few classes", name, rng)
     direction = torch.tensor(rng.normal(size=x.shape))
     found = []
     for portable in (False, True):
         monkeypatch.setattr(generic, "PORTABLE", portable)
-        value = LOSSES[name](x, target)
+        value = loss(x, target)
         (plain,) = torch.autograd.grad(value, x, retain_graph=True)
         (slope,) = torch.autograd.grad(value, x, create_graph=True)
         curve = torch.autograd.grad((slope * direction).sum(), x)[0] if slope.requires_grad else torch.zeros_like(x)
         with forward_ad.dual_level():
-            forward = forward_ad.unpack_dual(LOSSES[name](forward_ad.make_dual(x.detach(), direction), target)).tangent
+            forward = forward_ad.unpack_dual(loss(forward_ad.make_dual(x.detach(), direction), target)).tangent
         torch.testing.assert_close(forward, (plain * direction).sum())
         found.append((value.detach(), plain, slope.detach(), curve))
     torch.testing.assert_close(*found)
@@ -177,9 +200,9 @@ def test_rules_and_native_autograd_agree(
 @torch_only
 @pytest.mark.parametrize("name", ["BCE of entries", "cross entropy", "Dice"])
 def test_logits_changed_before_the_way_back_are_noticed(name: str, backend: Backend, rng: np.random.Generator) -> None:
-    x, target = leaf("few classes", name, rng)
+    x, target, loss = leaf("few classes", name, rng)
     scores = x * 1.0
-    value = LOSSES[name](scores, target)
+    value = loss(scores, target)
     scores.mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         value.backward()
@@ -189,7 +212,7 @@ def test_logits_changed_before_the_way_back_are_noticed(name: str, backend: Back
 def test_two_losses_of_the_same_logits(backend: Backend, rng: np.random.Generator) -> None:
     import torch
 
-    x, target = leaf("few classes", "Dice", rng)
+    x, target, _ = leaf("few classes", "Dice", rng)
     losses = [LOSSES[name] for name in ("cross entropy", "Dice", "Lovasz-softmax", "OHEM")]
     (together,) = torch.autograd.grad(sum(loss(x, target) for loss in losses), x)
     apart = [torch.autograd.grad(loss(x, target), x)[0] for loss in losses]

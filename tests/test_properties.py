@@ -31,6 +31,8 @@ KINDS: dict[str, list[str]] = {
     "DiceCELoss": ["labels", "probabilities"],
     "DetailAggregateLoss": ["edges"],
     "DiceLoss": ["labels", "probabilities"],
+    "DistillCrossEntropyLoss": ["teacher", "teacher and labels"],
+    "DistillationLoss": ["teacher and labels"],
     "DualTaskLoss": ["noisy"],
     "EdgeAttentionLoss": ["edged"],
     "GeneralizedDiceLoss": ["labels", "probabilities"],
@@ -38,12 +40,16 @@ KINDS: dict[str, list[str]] = {
     "HausdorffDTLoss": ["distances"],
     "FocalLoss": ["labels", "probabilities"],
     "GeneralizedCrossEntropyLoss": ["labels", "probabilities"],
+    "HingeLoss": ["labels", "one class", "multilabel"],
+    "JSDivLoss": ["teacher", "teacher and labels"],
+    "KLDivLoss": ["teacher", "teacher and labels"],
     "L1Loss": ["entries"],
     "LogCoshDiceLoss": ["labels", "probabilities"],
     "LovaszHingeLoss": ["one class", "two classes"],
     "LovaszSoftmaxLoss": ["labels"],
     "MSELoss": ["entries"],
     "MixedLoss": ["labels"],
+    "MultiMarginLoss": ["labels"],
     "OhemCrossEntropyLoss": ["labels"],
     "OhemEdgeAttentionLoss": ["edged"],
     "PointCrossEntropyLoss": ["points"],
@@ -54,9 +60,12 @@ KINDS: dict[str, list[str]] = {
     "RelaxBoundaryLoss": ["images"],
     "SigmoidFocalLoss": ["labels", "one class", "multilabel"],
     "SymmetricCrossEntropyLoss": ["labels", "probabilities"],
+    "SquaredHingeLoss": ["labels", "one class", "multilabel"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
+#: Losses of squares: the largest float16 score whose gradient, some times twice a difference, fits in float16.
+LARGEST_HALF = {"MSELoss": 6e4, "MultiMarginLoss": 1e3, "SquaredHingeLoss": 3e4}
 #: Losses whose float32 values are held to 1e-4 (see golden/README.md).
 WIDE = ("Lovasz", "DualTask", "MixedLoss")
 
@@ -97,6 +106,7 @@ OPTIONS: dict[str, Any] = {
     "SigmoidFocalLoss.alpha": lambda shape: st.sampled_from([None, 0.0, 0.25, 1.0]),
     "SymmetricCrossEntropyLoss.alpha": lambda shape: st.sampled_from([0.0, 0.1, 6.0]),
     "TverskyLoss.beta": lambda shape: st.sampled_from([0.1, 0.7, 1.0]),
+    "DistillationLoss.alpha": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
     "TverskyLoss.alpha": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
     "TverskyLoss.gamma": lambda shape: st.sampled_from([0.75, 1.0, 2.0]),
     # What are probabilities already cannot be hostile.
@@ -126,14 +136,17 @@ OPTIONS: dict[str, Any] = {
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
     "max_components": lambda shape: st.sampled_from([1, 2, 10]),
+    "margin": lambda shape: st.sampled_from([0.5, 1.0, 2.0]),
     "min_K": lambda shape: st.sampled_from([1, 2, 5, 1000]),
     "min_kept": lambda shape: st.sampled_from([0, 1, 3, 1000]),
+    "p": lambda shape: st.sampled_from([1, 2]),
     "per_image": lambda shape: st.booleans(),
     "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
     "q": lambda shape: st.sampled_from([1e-6, 0.3, 0.7, 1.0]),
     "smooth": lambda shape: st.sampled_from([0.0, 1e-6, 1.0, 1e3]),
     "squared": lambda shape: st.booleans(),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
+    "temperature": lambda shape: st.sampled_from([0.5, 1.0, 3.0]),
     "thresh": lambda shape: st.sampled_from([0.0, 0.31, 0.7, 1.0]),
     "threshold": lambda shape: st.sampled_from([0.0, 0.05, 0.1, 0.3, 0.35, 0.6, 0.9, 1.0]),
     "top_k_percent_pixels": lambda shape: st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0]),
@@ -188,7 +201,9 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     ignore = draw(st.sampled_from([255, 255, None, -1, 0]))
     if kind == "probabilities" or "ignore_index" not in fields:
         ignore = 255
-    sample = inputs(draw, rng, kind, shape, ignore, dtype, clean=options.get("label_smoothing", 0.0) > 0)
+    limit = LARGEST_HALF.get(loss.__name__, math.inf) if dtype == "float16" else math.inf
+    hostile = [x for x in HOSTILE[dtype] if abs(x) < limit]
+    sample = inputs(draw, rng, kind, shape, ignore, hostile, clean=options.get("label_smoothing", 0.0) > 0)
     if "ignore_index" in fields:
         options["ignore_index"] = ignore
     if "axis" in fields and kind not in ("edges", "points") and not one_shape:
@@ -219,14 +234,19 @@ def shapes(draw: Any, kind: str) -> Shape:
 
 
 def inputs(
-    draw: Any, rng: np.random.Generator, kind: str, shape: Shape, ignore: int | None, dtype: str, *, clean: bool
+    draw: Any,
+    rng: np.random.Generator,
+    kind: str,
+    shape: Shape,
+    ignore: int | None,
+    hostile: list[float],
+    *,
+    clean: bool,
 ) -> Sample:
     """Draw scores, with hostile ones among them, and a target of a kind."""
     scale = draw(st.sampled_from([0.0, 1e-3, 1.0, 1.0, 20.0]))
     logits = rng.normal(size=shape.logits) * scale
     places = st.integers(0, max(logits.size - 1, 0))
-    # The gradient of a squared difference is twice the difference, which has to fit.
-    hostile = [x for x in HOSTILE[dtype] if kind != "entries" or dtype != "float16" or abs(x) < 6e4]
     for place in draw(st.lists(places, max_size=4)):
         logits.reshape(-1)[place] = draw(st.sampled_from(hostile))
     if draw(st.booleans()) and shape.space:
@@ -243,13 +263,15 @@ def inputs(
         return Sample(logits, target, {})
     if kind in SPACE_OF:
         return before_maps(draw, rng, kind, shape, logits, ignore)
+    if kind == "teacher":
+        return Sample(logits, teacher_of(draw, rng, shape))
     labels = rng.integers(0, max(shape.classes, 3 if kind == "edges" else 2), size=shape.positions)
     if draw(st.booleans()) and shape.space:
         labels[..., -1] = labels[..., 0]
     if ignore is not None:
         labels[rng.random(labels.shape) < draw(st.sampled_from([0.0, 0.3, 1.0]))] = ignore
     valid = labels != (math.nan if ignore is None else ignore)
-    if kind not in ("edges", "one class", "two classes") and not clean:
+    if kind not in ("edges", "one class", "two classes", "teacher and labels") and not clean:
         holes(draw, logits, labels, valid)
     everywhere = np.broadcast_to(~valid[:, None], logits.shape)
     spoil(draw, logits, everywhere)
@@ -257,6 +279,10 @@ def inputs(
     for name in DISTANCES.get(kind, ()):
         arrays[name] = rng.uniform(0.0 if kind == "distances" else -3.0, 3.0, size=shape.logits)
         spoil(draw, arrays[name], everywhere)
+    if kind == "teacher and labels":
+        teacher = teacher_of(draw, rng, shape)
+        spoil(draw, teacher, everywhere)
+        return Sample(logits, teacher, {"labels": labels}, everywhere)
     if kind == "edged":
         return Sample((logits, rng.random((shape.images, 1, *shape.space))), labels, arrays, everywhere)
     return Sample(logits, labels, arrays, everywhere)
@@ -291,6 +317,13 @@ def probabilities(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
     return np.clip(rng.uniform(-1.0, 2.0, size=shape), 0.0, 1.0)
 
 
+def teacher_of(draw: Any, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw scores of a teacher, of which some rule a class out."""
+    teacher = rng.normal(size=shape.logits) * draw(st.sampled_from([0.0, 1.0, 20.0]))
+    teacher[:, 1:][rng.random(teacher[:, 1:].shape) < draw(st.sampled_from([0.0, 0.3]))] = -math.inf
+    return teacher
+
+
 def spoil(draw: Any, logits: np.ndarray, ignored: np.ndarray) -> None:
     """Put what is no number where it must not matter."""
     logits[ignored] = draw(st.sampled_from([0.0, math.nan, math.inf, -math.inf, 1e30]))
@@ -312,16 +345,17 @@ def moved(sample: Sample, axis: int, shape: Shape) -> Sample:
     return Sample(
         logits if isinstance(sample.logits, tuple) else logits[0],
         np.moveaxis(sample.target, 1, axis) if like_logits and sample.target.dtype.kind == "f" else sample.target,
-        {name: np.moveaxis(x, 1, axis) for name, x in sample.arrays.items()},
+        {name: x if x.ndim < len(shape.logits) else np.moveaxis(x, 1, axis) for name, x in sample.arrays.items()},
         None if sample.ignored is None else np.moveaxis(sample.ignored, 1, axis),
     )
 
 
 def label_dtypes(sample: Sample, backend: Backend) -> list[str]:
     """Return the dtypes that hold the labels."""
-    if sample.target.dtype.kind == "f" or sample.target.size == 0:
+    labels = sample.labels
+    if labels.dtype.kind == "f" or labels.size == 0:
         return ["int64"]
-    low, high = int(sample.target.min()), int(sample.target.max())
+    low, high = int(labels.min()), int(labels.max())
     names = ["int64", "int32", "int16", "uint64", "uint8", "int8"]
     return [n for n in names if np.iinfo(n).min <= low and high <= np.iinfo(n).max]
 
@@ -355,10 +389,14 @@ def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
 def check(call: Call, backend: Backend) -> None:
     """Compare a call with the reference, on the numbers that the dtype holds."""
     sample, narrow = call.sample, [rounded(x, call.dtype) for x in call.sample.parts]
-    target = (
-        sample.target.astype(call.labels) if sample.target.dtype.kind in "iu" else rounded(sample.target, call.dtype)
-    )
-    arrays = {name: rounded(x, call.dtype) for name, x in sample.arrays.items()}
+
+    def narrowed(x: np.ndarray) -> np.ndarray:
+        return x.astype(call.labels) if x.dtype.kind in "iu" else rounded(x, call.dtype)
+
+    def widened(x: np.ndarray) -> np.ndarray:
+        return x if x.dtype.kind in "iu" else x.astype(np.float64)
+
+    target, arrays = narrowed(sample.target), {name: narrowed(x) for name, x in sample.arrays.items()}
     several = isinstance(sample.logits, tuple)
 
     given = tuple(map(backend.array, narrow))
@@ -368,10 +406,9 @@ def check(call: Call, backend: Backend) -> None:
         **{name: backend.array(x) for name, x in arrays.items()},
     )
 
-    wide = [x.astype(np.float64) for x in narrow]
-    exact = target if target.dtype.kind in "iu" else target.astype(np.float64)
+    wide = list(map(widened, narrow))
     expected = reference_of(call.loss)(
-        tuple(wide) if several else wide[0], exact, **{k: x.astype(np.float64) for k, x in arrays.items()}
+        tuple(wide) if several else wide[0], widened(target), **{name: widened(x) for name, x in arrays.items()}
     )
     results = value if isinstance(value, tuple) else (value,)
     for found, e in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=True):

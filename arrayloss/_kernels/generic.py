@@ -29,6 +29,8 @@ Weights = Callable[..., Array]
 class Formula(NamedTuple):
     """A loss entry by entry: functions of (namespace, scores, targets or None, *numbers), all of a module's own.
 
+    `divergence` gives it other arguments instead, and `gap_losses` the gaps of the scores for the scores.
+
     Autodiff may go through the losses too, so that neither may make NaN or infinity where the other branch of a
     selection is taken.
     """
@@ -363,6 +365,83 @@ def entry_total(
 ) -> Array:
     """Return the sum of `entry_losses`, 0-d."""
     return entry_total_rule(xp, x, t, valid, formula, *options)[0]
+
+
+def _log_probabilities(xp: Namespace, z: Array, scale: float) -> tuple[Array, Array]:
+    """Return log softmax(scale z) and softmax(scale z)."""
+    # The difference first: large scores would lose digits in the product.
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    if scale != 1.0:
+        shifted = shifted * scale
+    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+    # Of the logarithm as it was rounded: see the formulas of divergences.
+    return log_p, xp.exp(log_p)
+
+
+def _ruled_in(xp: Namespace, log_p: Array, log_q: Array, q: Array) -> tuple[Array, Array]:
+    """Return both logarithms, 0 where q is: nothing infinite is multiplied by 0, or subtracted from its like."""
+    some = q > 0.0
+    return where_or(xp, some, log_p, 0.0), where_or(xp, some, log_q, 0.0)
+
+
+def _weighed(xp: Namespace, weight: Array | None, x: Array) -> Array:
+    """Return `x` times the weights of its classes, where a weight of 0 takes out even an infinite `x`."""
+    if weight is None:
+        return x
+    weight = xp.reshape(weight, (1, -1) + (1,) * (x.ndim - 2))
+    return where_or(xp, weight != 0.0, x, 0.0) * weight
+
+
+def divergence_rule(
+    xp: Namespace, z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula
+) -> Rule:
+    log_p, p = _log_probabilities(xp, where_valid(xp, valid, z), scale)
+    log_q, q = _log_probabilities(xp, where_valid(xp, valid, t), scale)
+    given = (xp, *_ruled_in(xp, log_p, log_q, q), p, q)
+    losses = xp.sum(_weighed(xp, weight, formula.losses(*given)), axis=1)
+
+    def vjp(g: Array) -> Array:
+        slopes = _weighed(xp, weight, formula.slopes(*given))
+        g = xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * scale
+        return (slopes - p * xp.sum(slopes, axis=1, keepdims=True)) * g
+
+    return where_or(xp, valid, losses, 0.0), vjp
+
+
+def divergence(
+    xp: Namespace, z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula
+) -> Array:
+    """Return how far softmax(scale z) is from softmax(scale t) at each position, shape `(N, *S)`.
+
+    That is the sum over the classes, by their weights `(C,)` if there are any, of the losses of a formula, a function
+    of (xp, log p, log q, p, q), p of z and q of t. Its slopes are the derivatives with respect to log p, of which p is
+    a function. Where q is 0 a formula is given 0 for both logarithms. Where a loss is infinite log p is -inf.
+    """
+    return divergence_rule(xp, z, t, valid, weight, scale, formula)[0]
+
+
+def gap_losses_rule(
+    xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float
+) -> Rule:
+    z = where_valid(xp, valid, z)
+    own = one_hot(xp, labels, z.shape[1])
+    gaps = where_or(xp, ~own, z - xp.take_along_axis(z, xp.expand_dims(labels, axis=1), axis=1), 0.0)
+    losses = xp.sum(where_or(xp, ~own, formula.losses(xp, gaps, None, *options), 0.0), axis=1)
+
+    def vjp(g: Array) -> Array:
+        slopes = where_or(xp, ~own, formula.slopes(xp, gaps, None, *options), 0.0)
+        slopes = xp.where(own, -xp.sum(slopes, axis=1, keepdims=True), slopes)
+        return slopes * xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1)
+
+    return where_or(xp, valid, losses, 0.0), vjp
+
+
+def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float) -> Array:
+    """Return the losses that a formula gives the gaps z_c - z_y, y the label, of all other classes c, added up.
+
+    The result has the shape of the positions; `options` are numbers that the formula takes.
+    """
+    return gap_losses_rule(xp, z, labels, valid, formula, *options)[0]
 
 
 def _one_hot_target(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> tuple[Array, Array | None]:

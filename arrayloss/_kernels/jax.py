@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any
 
 import array_api_compat
@@ -507,6 +507,165 @@ def entry_total(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
 ) -> Array:
     return _jitted_entries(x, t, valid, formula, options, True)
+
+
+def _normalisers(z: Array, t: Array, valid: Array | None, scale: float) -> tuple[Array, ...]:
+    """Return the largest z and the logarithm of the sum of exp(scale (z - largest)), and likewise of t."""
+    found = []
+    for x in (where_valid(jnp, valid, z), where_valid(jnp, valid, t)):
+        top = jax.lax.stop_gradient(jnp.max(x, axis=1))
+        found += [top, jnp.log(jnp.sum(jnp.exp((x - top[:, None]) * scale), axis=1))]
+    return tuple(found)
+
+
+def _unrolled_normalisers(z: Array, t: Array, valid: Array | None, scale: float) -> tuple[Array, ...]:
+    if z.shape[1] > _UNROLL:
+        return _normalisers(z, t, valid, scale)
+    found = []
+    for x in (z, t):
+        each = [where_or(jnp, valid, x[:, c], 0) for c in range(x.shape[1])]
+        top = jax.lax.stop_gradient(reduce(jnp.maximum, each))
+        found += [top, jnp.log(reduce(jnp.add, [jnp.exp((a - top) * scale) for a in each]))]
+    return tuple(found)
+
+
+def _of_classes(
+    z: Array, t: Array, valid: Array | None, weight: Array | None, *normalisers: Array, scale: float, formula: Formula
+) -> tuple[Array, Array, Array]:
+    """Return losses and slopes of classes and p, from scores, masks and normalisers that broadcast together."""
+    top, log_total, other_top, other_log_total = normalisers
+    log_p = (where_or(jnp, valid, z, 0) - top) * scale - log_total
+    log_q = (where_or(jnp, valid, t, 0) - other_top) * scale - other_log_total
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    given = (NAMESPACE, *generic._ruled_in(NAMESPACE, log_p, log_q, q), p, q)
+    losses, slopes = formula.losses(*given), formula.slopes(*given)
+    if weight is not None:
+        losses, slopes = (jnp.where(weight != 0, a, 0) * weight for a in (losses, slopes))
+    return losses, slopes, p
+
+
+def _at_entries(
+    z: Array, t: Array, valid: Array | None, weight: Array | None, *normalisers: Array, **how: Any
+) -> tuple[Array, Array, Array]:
+    mask = None if valid is None else valid[:, None]
+    weight = None if weight is None else weight.reshape((1, -1) + (1,) * (z.ndim - 2))
+    return _of_classes(z, t, mask, weight, *(a[:, None] for a in normalisers), **how)
+
+
+def _class_totals(z: Array, *arguments: Any, **how: Any) -> tuple[Array, Array]:
+    """Return the sums of losses and of slopes over the classes."""
+    losses, slopes, _ = _at_entries(z, *arguments, **how)
+    return jnp.sum(losses, axis=1), jnp.sum(slopes, axis=1)
+
+
+def _unrolled_class_totals(
+    z: Array, t: Array, valid: Array | None, weight: Array | None, *normalisers: Array, **how: Any
+) -> tuple[Array, Array]:
+    if z.shape[1] > _UNROLL:
+        return _class_totals(z, t, valid, weight, *normalisers, **how)
+    each = [
+        _of_classes(z[:, c], t[:, c], valid, None if weight is None else weight[c], *normalisers, **how)
+        for c in range(z.shape[1])
+    ]
+    return reduce(jnp.add, [a[0] for a in each]), reduce(jnp.add, [a[1] for a in each])
+
+
+def _divergence_totals(
+    z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula
+) -> tuple[Array, Array, tuple[Array, ...]]:
+    """Return the sums over the classes, losses and slopes, and the normalisers, each held (see `_held`)."""
+    normalisers = _held(partial(_unrolled_normalisers, scale=scale), partial(_normalisers, scale=scale), z, t, valid)
+    how: dict[str, Any] = {"scale": scale, "formula": formula}
+    written, summed = partial(_unrolled_class_totals, **how), partial(_class_totals, **how)
+    losses, slopes = _held(written, summed, z, t, valid, weight, *normalisers)
+    return where_or(jnp, valid, losses, 0), slopes, normalisers
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+def _divergence(z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula) -> Array:
+    return _divergence_totals(z, t, valid, weight, scale, formula)[0]
+
+
+def _divergence_jvp(scale: float, formula: Formula, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    z, t, valid, weight = primals
+    losses, total, normalisers = _divergence_totals(z, t, valid, weight, scale, formula)
+    change = jnp.zeros_like(losses)
+    if not isinstance(tangents[0], SymbolicZero):
+        _, slopes, p = _at_entries(z, t, valid, weight, *normalisers, scale=scale, formula=formula)
+        change += jnp.sum((slopes - p * total[:, None]) * scale * tangents[0], axis=1)
+    # The other scores and the weights are constants as a rule, to which no pass is given.
+    for i in (1, 3):
+        if primals[i] is not None and not isinstance(tangents[i], SymbolicZero):
+
+            def of(x: Array, i: int = i) -> Array:
+                arguments: Any = (*primals[:i], x, *primals[i + 1 :], scale, formula)
+                return _divergence_totals(*arguments)[0]
+
+            change += jax.jvp(of, (primals[i],), (tangents[i],))[1]
+    return losses, where_or(jnp, valid, change, 0)
+
+
+_divergence.defjvp(_divergence_jvp, symbolic_zeros=True)
+
+_jitted_divergence = jax.jit(_divergence, static_argnums=(4, 5))
+
+
+def divergence(
+    xp: Namespace, z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula
+) -> Array:
+    return _jitted_divergence(z, t, valid, weight, scale, formula)
+
+
+def _gap_totals(
+    of: Callable[..., Array], z: Array, labels: Array, valid: Array | None, at_label: Array, options: tuple[float, ...]
+) -> Array:
+    """Return the sum over the classes other than the label, of losses or of slopes."""
+    return jnp.sum(_gap_entries(of, z, labels, valid, at_label, options), axis=1)
+
+
+def _unrolled_gap_totals(
+    of: Callable[..., Array], z: Array, labels: Array, valid: Array | None, at_label: Array, options: tuple[float, ...]
+) -> Array:
+    if z.shape[1] > _UNROLL:
+        return _gap_totals(of, z, labels, valid, at_label, options)
+    each = [
+        jnp.where(labels == c, 0, of(NAMESPACE, where_or(jnp, valid, z[:, c], 0) - at_label, None, *options))
+        for c in range(z.shape[1])
+    ]
+    return reduce(jnp.add, each)
+
+
+def _gap_entries(
+    of: Callable[..., Array], z: Array, labels: Array, valid: Array | None, at_label: Array, options: tuple[float, ...]
+) -> Array:
+    found = of(NAMESPACE, where_valid(jnp, valid, z) - at_label[:, None], None, *options)
+    return jnp.where(one_hot(jnp, labels, z.shape[1]), 0, found)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _gap_losses(z: Array, labels: Array, valid: Array | None, formula: Formula, options: tuple[float, ...]) -> Array:
+    at_label = where_or(jnp, valid, _at_label(z, labels), 0)
+    written, summed = (partial(f, formula.losses, options=options) for f in (_unrolled_gap_totals, _gap_totals))
+    return where_or(jnp, valid, _held(written, summed, z, labels, valid, at_label), 0)
+
+
+@_gap_losses.defjvp
+def _gap_losses_jvp(formula: Formula, options: tuple[float, ...], primals: Any, tangents: Any) -> tuple[Array, Array]:
+    z, labels, valid = primals
+    at_label = where_or(jnp, valid, _at_label(z, labels), 0)
+    written, summed = (partial(f, formula.slopes, options=options) for f in (_unrolled_gap_totals, _gap_totals))
+    total = _held(written, summed, z, labels, valid, at_label)
+    slopes = _gap_entries(formula.slopes, z, labels, valid, at_label, options)
+    slopes = jnp.where(one_hot(jnp, labels, z.shape[1]), -total[:, None], slopes)
+    change = jnp.sum(slopes * tangents[0], axis=1)
+    return _gap_losses(z, labels, valid, formula, options), where_or(jnp, valid, change, 0)
+
+
+_jitted_gap_losses = jax.jit(_gap_losses, static_argnums=(3, 4))
+
+
+def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float) -> Array:
+    return _jitted_gap_losses(z, labels, valid, formula, options)
 
 
 @jax.jit

@@ -18,6 +18,8 @@ from arrayloss._kernels.numpy_lovasz import hinge_extension, softmax_extension
 _BLOCK = 4096
 #: Entries per block, of losses entry by entry.
 _ENTRIES = 1 << 14
+#: Entries per block, of losses position by position.
+_POSITIONS = 1 << 15
 
 
 def host_range(x: Array) -> tuple[float, float] | None:
@@ -322,8 +324,12 @@ def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | No
 
 
 def _entries_rule(*arguments: Any) -> Rule:
+    return _quiet_rule(blocks.entries_rule, array_api_compat.numpy, _ENTRIES, *arguments)
+
+
+def _quiet_rule(rule: Any, *arguments: Any) -> Rule:
     with _quiet():
-        value, vjp = blocks.entries_rule(array_api_compat.numpy, _ENTRIES, *arguments)
+        value, vjp = rule(*arguments)
 
     def quiet_vjp(g: Array) -> Array:
         with _quiet():
@@ -362,6 +368,41 @@ def entry_total(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
 ) -> Array:
     return _entries_rule(x, t, valid, True, formula, *options)[0]
+
+
+def _divergence(
+    z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula, *, keep: bool
+) -> Rule:
+    with _quiet():
+        return blocks.divergence_rule(array_api_compat.numpy, _POSITIONS, z, t, valid, weight, scale, formula, keep)
+
+
+def divergence_rule(
+    xp: Namespace, z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula
+) -> Rule:
+    return _divergence(z, t, valid, weight, scale, formula, keep=True)
+
+
+def divergence(
+    xp: Namespace, z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula
+) -> Array:
+    return _divergence(z, t, valid, weight, scale, formula, keep=False)[0]
+
+
+def _put(x: Array, index: Array, values: Any) -> None:
+    np.put_along_axis(x, index, values, axis=1)
+
+
+def gap_losses_rule(
+    xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float
+) -> Rule:
+    return _quiet_rule(
+        blocks.gap_losses_rule, array_api_compat.numpy, _POSITIONS, _put, z, labels, valid, formula, *options
+    )
+
+
+def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float) -> Array:
+    return gap_losses_rule(xp, z, labels, valid, formula, *options)[0]
 
 
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:

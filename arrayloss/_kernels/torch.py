@@ -8,6 +8,7 @@ on data.
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import array_api_compat.torch
@@ -23,8 +24,14 @@ _LINEAR = 40.0
 _SMALL = 1 << 13
 #: Entries per block, of losses entry by entry.
 _ENTRIES = 1 << 15
+#: Entries per block, of losses position by position.
+_POSITIONS = 1 << 16
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
+#: The namespace as blocks see it, in which nothing need be traced and dtypes are all one: the sign of array_api_compat
+#: takes four passes, and its other functions look at dtypes first.
+_NATIVE = {name: getattr(torch, name) for name in ("maximum", "minimum", "sign")}
+_BLOCKS: Any = SimpleNamespace(**{**vars(array_api_compat.torch), **_NATIVE})
 
 
 def constant(x: Array) -> Array:
@@ -325,9 +332,7 @@ def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | No
 
 
 def _entries_rule(x: Array, t: Array | None, valid: Array | None, *arguments: Any) -> Rule:
-    return blocks.entries_rule(
-        array_api_compat.torch, _ENTRIES, x.detach(), None if t is None else t.detach(), valid, *arguments
-    )
+    return blocks.entries_rule(_BLOCKS, _ENTRIES, x.detach(), None if t is None else t.detach(), valid, *arguments)
 
 
 def _both_rule(x: Array, t: Array | None, valid: Array | None, *arguments: Any) -> Rule:
@@ -358,6 +363,60 @@ def entry_total(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *options: float
 ) -> Array:
     return _by_rule(_entries, _rule_of(x, formula), x, t, valid, True, formula, *options)
+
+
+def _log_probabilities(z: Array, valid: Array | None, scale: float) -> Array:
+    """Return log softmax(scale z), finite where not valid."""
+    z = where_valid(array_api_compat.torch, valid, z)
+    return torch.log_softmax((z - z.detach().amax(1, keepdim=True)) * scale if scale != 1.0 else z, 1)
+
+
+def _divergence_rule(z: Array, *arguments: Any) -> Rule:
+    return blocks.divergence_rule(_BLOCKS, _POSITIONS, z.detach(), *arguments)
+
+
+def _divergence(
+    xp: Namespace,
+    z: Array,
+    t: Array,
+    valid: Array | None,
+    weight: Array | None,
+    scale: float,
+    formula: Formula,
+    keep: bool,
+) -> Array:
+    log_p, log_q = (_log_probabilities(x, valid, scale) for x in (z, t))
+    p, q = log_p.exp(), log_q.exp()
+    losses = formula.losses(xp, *generic._ruled_in(xp, log_p, log_q, q), p, q)
+    return where_or(xp, valid, generic._weighed(xp, weight, losses).sum(1), 0.0)
+
+
+def divergence(
+    xp: Namespace, z: Array, t: Array, valid: Array | None, weight: Array | None, scale: float, formula: Formula
+) -> Array:
+    keep = z.requires_grad and torch.is_grad_enabled()
+    return _by_rule(_divergence, _divergence_rule, z, t, valid, weight, scale, formula, keep)
+
+
+def _gap_losses_rule(z: Array, *arguments: Any) -> Rule:
+    return blocks.gap_losses_rule(_BLOCKS, _POSITIONS, _put, z.detach(), *arguments)
+
+
+def _put(x: Array, index: Array, values: Any) -> None:
+    x.scatter_(1, index, values)
+
+
+def _gap_losses(
+    xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float
+) -> Array:
+    # Gathered, since torch's own take_along_axis would tie a compiled graph to the size of the batch.
+    z, own = where_valid(xp, valid, z), generic.one_hot(xp, labels, z.shape[1])
+    gaps = torch.where(own, 0.0, z - z.gather(1, labels.unsqueeze(1)))
+    return where_or(xp, valid, torch.where(own, 0.0, formula.losses(xp, gaps, None, *options)).sum(1), 0.0)
+
+
+def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, formula: Formula, *options: float) -> Array:
+    return _by_rule(_gap_losses, _gap_losses_rule, z, labels, valid, formula, *options)
 
 
 def _softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:

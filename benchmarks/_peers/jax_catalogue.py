@@ -42,23 +42,23 @@ OPS = SimpleNamespace(
 
 
 def sigmoid_focal(x: Array, t: Array) -> Array:
-    return optax.sigmoid_focal_loss(x, t, alpha=0.25, gamma=2.0).mean()
+    return optax.losses.sigmoid_focal_loss(x, t, alpha=0.25, gamma=2.0).mean()
 
 
 def poly(x: Array, y: Array) -> Array:
     valid = y != 255
     t = jax.nn.one_hot(jnp.where(valid, y, 0), x.shape[1])
-    losses = optax.poly_loss_cross_entropy(jnp.moveaxis(x, 1, -1), t, epsilon=1.0)
+    losses = optax.losses.poly_loss_cross_entropy(jnp.moveaxis(x, 1, -1), t, epsilon=1.0)
     return jnp.where(valid, losses, 0).sum() / valid.sum()
 
 
 def kl_div(x: Array, t: Array) -> Array:
     p, q = (jnp.moveaxis(a, 1, -1) for a in (jax.nn.log_softmax(x, axis=1), jax.nn.softmax(t, axis=1)))
-    return optax.kl_divergence(p, q).mean()
+    return optax.losses.kl_divergence(p, q).mean()
 
 
 def hinge(x: Array, t: Array) -> Array:
-    return optax.hinge_loss(x, 2 * t - 1).mean()
+    return optax.losses.hinge_loss(x, 2 * t - 1).mean()
 
 
 PEERS: dict[str, dict[str, Any]] = {
