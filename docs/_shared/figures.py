@@ -121,7 +121,9 @@ def student(losses: Mapping[str, al.Loss], where: str, margin: float = 2.0) -> C
     def drawn(loss):
         return lambda x: loss(two_classes(x), teacher, labels=np.zeros(x.shape, dtype=int))
 
-    where = f"Two classes; the margin is the logit of class 1 less that of class 0, and that of the teacher {margin:g}. {where}"
+    where = "Two classes; the margin is the logit of class 1 less that of class 0, and that of the teacher " + (
+        f"{margin:g}. {where}"
+    )
     return Curves(
         {label: drawn(loss) for label, loss in losses.items()}, MARGIN, "margin of the student", where.rstrip()
     )
