@@ -57,7 +57,7 @@ The arrays: `import numpy; numpy.save("scores.npy", scores)`, the classes on axi
 The options of each loss: `arrayloss losses NAME`."""
 
 _LOSSES = """\
-List the losses by family, a line each; of those named, their options with the defaults, the formula, shapes and errors."""
+List the losses by family, a line each; of those named, their options with defaults, the formula, shapes and errors."""
 _LOSSES_EXAMPLES = """\
 examples:
   arrayloss losses

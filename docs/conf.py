@@ -58,7 +58,7 @@ others = sorted((names[0] for names in pages.values() if len(names) == 1), key=s
 
 
 def write_api_pages(app: Sphinx) -> None:
-    """Write a page for every loss and every other public name, and the tables that api.md includes, losses by family."""
+    """Write a page for every loss and every other public name, and the tables by family that api.md includes."""
     texts = {f"{name}.md": page(name, losses.get(name)) for name in [*losses, *others]}
     texts["_losses.md"] = "\n".join(
         f"### {family}\n\n" + table([[loss.__name__, losses[loss.__name__]] for loss in classes])

@@ -7,7 +7,15 @@ import inspect
 import json
 from typing import Any
 
-from arrayloss._cli.catalog import call_arrays, families, family_of, find_loss, loss_classes, options_of, required_options
+from arrayloss._cli.catalog import (
+    call_arrays,
+    families,
+    family_of,
+    find_loss,
+    loss_classes,
+    options_of,
+    required_options,
+)
 from arrayloss._cli.plain import plain
 from arrayloss._loss import Loss
 

@@ -121,8 +121,12 @@ def student(losses: Mapping[str, al.Loss], where: str, margin: float = 2.0) -> C
     def drawn(loss):
         return lambda x: loss(two_classes(x), teacher, labels=np.zeros(x.shape, dtype=int))
 
-    where = f"Two classes; the margin is the logit of class 1 less that of class 0, and that of the teacher {margin:g}. {where}"
-    return Curves({label: drawn(loss) for label, loss in losses.items()}, MARGIN, "margin of the student", where.rstrip())
+    where = "Two classes; the margin is the logit of class 1 less that of class 0, and that of the teacher " + (
+        f"{margin:g}. {where}"
+    )
+    return Curves(
+        {label: drawn(loss) for label, loss in losses.items()}, MARGIN, "margin of the student", where.rstrip()
+    )
 
 
 def at_distances(loss: al.Loss, name: str, distances: Sequence[float]) -> Curves:
@@ -159,7 +163,9 @@ def beside_a_boundary() -> Curves:
         "One pixel of class 0 among three classes, with logits (2, z, 0): inside its region, and beside a pixel of "
         "class 1."
     )
-    return Curves({"inside the region": drawn(0), "at the boundary": drawn(1)}, MARGIN, "z, the logit of class 1", where)
+    return Curves(
+        {"inside the region": drawn(0), "at the boundary": drawn(1)}, MARGIN, "z, the logit of class 1", where
+    )
 
 
 def counts() -> Curves:
@@ -227,10 +233,7 @@ CURVES: dict[str, Curves] = {
     "LogCoshDiceLoss": shares(al.LogCoshDiceLoss),
     "JaccardLoss": shares(al.JaccardLoss),
     "TverskyLoss": images(
-        {
-            f"alpha={a:g}, beta={b:g}": (none(al.TverskyLoss, a, b), 0.1)
-            for a, b in ((0.5, 0.5), (0.1, 0.9), (0.9, 0.1))
-        }
+        {f"alpha={a:g}, beta={b:g}": (none(al.TverskyLoss, a, b), 0.1) for a, b in ((0.5, 0.5), (0.1, 0.9), (0.9, 0.1))}
     ),
     "RelaxBoundaryLoss": beside_a_boundary(),
     "BoundaryLoss": at_distances(al.BoundaryLoss(activation="sigmoid", reduction="none"), "distance", (1, 2, 4)),
