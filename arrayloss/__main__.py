@@ -19,7 +19,7 @@ _EXAMPLES = """\
 examples:
   arrayloss                              train on handwritten digits, compare all libraries and losses
   arrayloss --plot demo.png              the same, and draw it
-  arrayloss losses                       the losses, a line each
+  arrayloss losses                       the losses by family, a line each
   arrayloss evaluate --loss dice --logits scores.npy --target labels.npy
   arrayloss backends                     what is installed, and on which device it runs"""
 _STATUS = """
@@ -57,7 +57,7 @@ The arrays: `import numpy; numpy.save("scores.npy", scores)`, the classes on axi
 The options of each loss: `arrayloss losses NAME`."""
 
 _LOSSES = """\
-List the losses, a line each; of those named, their options with the defaults, the formula, shapes and errors."""
+List the losses by family, a line each; of those named, their options with defaults, the formula, shapes and errors."""
 _LOSSES_EXAMPLES = """\
 examples:
   arrayloss losses

@@ -19,6 +19,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.g
 import _tables as benchmarks  # noqa: E402  (after the path is set)
 from _shared import capabilities, figures, snippets  # noqa: E402
 
+from arrayloss._cli.catalog import families  # noqa: E402
+
 project = "arrayloss"
 author = "The arrayloss developers"
 release = version = al.__version__
@@ -56,9 +58,12 @@ others = sorted((names[0] for names in pages.values() if len(names) == 1), key=s
 
 
 def write_api_pages(app: Sphinx) -> None:
-    """Write a page for every loss and every other public name, and the tables that api.md includes."""
+    """Write a page for every loss and every other public name, and the tables by family that api.md includes."""
     texts = {f"{name}.md": page(name, losses.get(name)) for name in [*losses, *others]}
-    texts["_losses.md"] = table([[name, function] for name, function in losses.items()])
+    texts["_losses.md"] = "\n".join(
+        f"### {family}\n\n" + table([[loss.__name__, losses[loss.__name__]] for loss in classes])
+        for family, classes in families().items()
+    )
     texts["_others.md"] = table([[name] for name in others])
     texts["_capabilities.md"] = capabilities.table()
     texts.update(benchmarks.pages(HERE.parent / "benchmarks" / "results"))

@@ -18,7 +18,7 @@ from processes import environment, python
 import arrayloss as al
 from arrayloss import _capabilities
 from arrayloss.__main__ import main
-from arrayloss._cli import demo, model, progress, scenes, training
+from arrayloss._cli import catalog, demo, model, progress, scenes, training, trials
 from arrayloss._cli.libraries import NAMES, open_backend
 from arrayloss._loss import Loss
 
@@ -26,6 +26,9 @@ LOSSES = {name: x for name in al.__all__ if isinstance(x := getattr(al, name), t
 del LOSSES["Loss"]
 #: The libraries that compute here beside NumPy; CuPy needs a GPU, which the demo finds or not.
 INSTALLED = ["numpy", *(name for name in ("torch", "jax") if importlib.util.find_spec(name))]
+
+#: Pixels along a side of the smallest image that every loss takes.
+SIDE = 12
 
 
 def stub(folder: Path, name: str, code: str) -> None:
@@ -105,7 +108,8 @@ def test_demo_compares_every_loss(ran):
     names = {run["name"] for run in report["libraries"]}
     for row in report["losses"]:
         assert row["loss"].startswith(row["name"] + "(")
-        assert row["value"] > 0
+        assert np.isfinite(row["value"])
+        assert row["value"] != 0
         assert set(row["libraries"]) == names
         for apart in row["libraries"].values():
             assert 0 <= apart["value_difference"] < 1e-5
@@ -432,20 +436,45 @@ def test_evaluate_several_logits(capsys, files):
         np.testing.assert_array_equal(np.load(name), gradient)
 
 
+def random_trials():
+    random = np.random.default_rng(4)
+    labels = random.integers(0, 11, (1, SIDE, SIDE)).astype("uint8")
+    labels[0, 0] = 255
+    found = trials.trials(random.normal(size=(1, 11, SIDE, SIDE)), labels)
+    return {type(trial.loss).__name__: trial for trial in found}
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_evaluate_takes_every_loss(capsys, files, name):
+    trial = random_trials()[name]
+    several = isinstance(trial.logits, tuple)
+    given = {"target": trial.target, **trial.arrays}
+    given |= {f"logits{i}": x for i, x in enumerate(trial.logits if several else (trial.logits,))}
+    for key, array in given.items():
+        np.save(f"{key}.npy", array)
+    more = [word for key in trial.arrays for word in ("--array", f"{key}={key}.npy")]
+    more += ["--logits", "logits1.npy"] if several else []
+    more += [word for key, value in vars(trial.loss).items() for word in ("--option", f"{key}={value}")]
+    found = evaluate(capsys, *more, "--grad", "out.npy", loss=name, logits="logits0.npy", target="target.npy")
+    value, gradient = al.value_and_grad(trial.loss)(trial.logits, trial.target, **trial.arrays)
+    assert float(found) == value
+    np.testing.assert_array_equal(np.load("out.npy"), gradient[0] if several else gradient)
+
+
+@pytest.mark.usefixtures("one_more_loss")
+def test_a_loss_of_no_family_is_one_of_its_module():
+    assert catalog.families()[__doc__.partition("\n")[0].rstrip(".")] == [PairLoss]
+
+
 @pytest.mark.usefixtures("one_more_loss")
 def test_demo_finds_inputs_for_a_new_loss():
-    from arrayloss._cli.trials import in_float64, outcome, trials
-
-    random = np.random.default_rng(4)
-    labels = random.integers(0, 11, (1, 8, 8)).astype("uint8")
-    labels[0, 0] = 255
-    found = {type(trial.loss).__name__: trial for trial in trials(random.normal(size=(1, 11, 8, 8)), labels)}
+    found = random_trials()
     assert sorted(found) == sorted([*LOSSES, "PairLoss"])
     edge = found["PairLoss"].logits[1]
-    assert edge.shape == (1, 1, 8, 8)
+    assert edge.shape == (1, 1, SIDE, SIDE)
     assert set(np.unique(edge)) == {0.0, 1.0}
     for trial in found.values():
-        done = outcome(in_float64(trial), open_backend("numpy"))
+        done = trials.outcome(trials.in_float64(trial), open_backend("numpy"))
         assert np.isfinite(done.value)
         # Ignored pixels are ignored in whatever form the labels are given, where there is a score for each.
         assert done.gradients[0].ndim != 4 or np.all(done.gradients[0][:, :, 0] == 0)
@@ -606,11 +635,16 @@ def test_backends_table(tmp_path):
 
 def test_losses(capsys):
     assert main(["losses"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == sorted(LOSSES)
-    assert all(line.split(maxsplit=1)[1].endswith(".") for line in lines)
+    blocks = [block.splitlines() for block in capsys.readouterr().out.split("\n\n")]
+    listed = {family: [line.split()[0] for line in lines] for family, *lines in blocks}
+    assert sorted(name for names in listed.values() for name in names) == sorted(LOSSES)
+    assert listed["Hard pixels"] == [x for x in sorted(LOSSES) if x.startswith(("Ohem", "Boot", "EdgeA"))]
+    assert all(line.startswith("  ") and line.endswith(".") for _, *lines in blocks for line in lines)
+    # None is of a family of its own because the list has not been told of it.
+    assert set(listed) == {*catalog._FAMILIES}
     assert main(["losses", "--json"]) == 0
     for found in json.loads(capsys.readouterr().out):
+        assert found["loss"] in listed[found["family"]]
         loss = LOSSES[found["loss"]]
         given = {"losses": [al.DiceLoss()], "coef": [1.0], "min_K": 1, "loss_th": 0.5}
         made = loss(**{name: given[name] for name in found["required"]}, **found["options"])

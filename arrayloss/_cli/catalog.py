@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any
@@ -13,11 +14,39 @@ import arrayloss
 from arrayloss._cli import UserError, one_line
 from arrayloss._loss import Loss
 
+#: The families of losses, in the order in which they are listed, and the modules of each.
+_FAMILIES: dict[str, tuple[str, ...]] = {
+    "Classification": ("cross_entropy", "binary", "focal", "robust", "margin"),
+    "Hard pixels": ("hard_mining",),
+    "Regions and their overlap": ("dice", "tversky", "lovasz", "connectivity"),
+    "Boundaries": ("boundary", "distance"),
+    "Relations between pixels": ("relation",),
+    "Auxiliary heads": ("heads",),
+    "Distillation": ("divergence",),
+    "Regression": ("regression", "robust_regression", "likelihood"),
+    "Mixtures": ("mixed",),
+}
+
 
 def loss_classes() -> list[type[Loss]]:
     """Return every public loss class, in alphabetical order."""
     public = [getattr(arrayloss, name) for name in sorted(arrayloss.__all__)]
     return [x for x in public if isinstance(x, type) and issubclass(x, Loss) and x is not Loss]
+
+
+def families() -> dict[str, list[type[Loss]]]:
+    """Return the loss classes by family; a module that no family lists is one, by its docstring, and comes last."""
+    found: dict[str, list[type[Loss]]] = {family: [] for family in _FAMILIES}
+    for loss in loss_classes():
+        found.setdefault(family_of(loss), []).append(loss)
+    return {family: losses for family, losses in found.items() if losses}
+
+
+def family_of(loss: type[Loss]) -> str:
+    """Return the name of the family of a loss class."""
+    module = sys.modules[loss.function.__module__]
+    listed = (family for family, modules in _FAMILIES.items() if module.__name__.rpartition(".")[2] in modules)
+    return next(listed, (module.__doc__ or module.__name__).partition("\n")[0].rstrip("."))
 
 
 def options_of(loss: type[Loss]) -> dict[str, Field[Any]]:

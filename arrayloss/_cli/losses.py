@@ -7,13 +7,21 @@ import inspect
 import json
 from typing import Any
 
-from arrayloss._cli.catalog import call_arrays, find_loss, loss_classes, options_of, required_options
+from arrayloss._cli.catalog import (
+    call_arrays,
+    families,
+    family_of,
+    find_loss,
+    loss_classes,
+    options_of,
+    required_options,
+)
 from arrayloss._cli.plain import plain
 from arrayloss._loss import Loss
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print a line for each loss, or everything about those named."""
+    """Print a line for each loss, by family, or everything about those named."""
     chosen = [find_loss(name) for name in args.names] or loss_classes()
     if args.json:
         print(json.dumps([_described(loss) for loss in chosen], indent=2))
@@ -21,8 +29,8 @@ def run(args: argparse.Namespace) -> None:
         print("\n\n".join(f"{loss.__name__}{_signature(loss)}\n\n{inspect.getdoc(loss)}" for loss in chosen))
     else:
         width = max(len(loss.__name__) for loss in chosen)
-        for loss in chosen:
-            print(f"{loss.__name__:<{width}}  {_summary(loss)}")
+        lines = {loss: f"  {loss.__name__:<{width}}  {_summary(loss)}" for loss in chosen}
+        print("\n\n".join("\n".join([family, *(lines[x] for x in losses)]) for family, losses in families().items()))
 
 
 def _summary(loss: type[Loss]) -> str:
@@ -40,6 +48,7 @@ def _described(loss: type[Loss]) -> dict[str, Any]:
     required = required_options(loss)
     return {
         "loss": loss.__name__,
+        "family": family_of(loss),
         "function": loss.function.__name__,
         "summary": _summary(loss),
         "required": required,

@@ -27,7 +27,7 @@ _COLOURS = (
     "#e8e4df",
 )
 _IGNORED = "#555555"
-_MOST_PER_ROW = 7
+_MOST_PER_ROW = 8
 
 
 def check(path: str) -> None:

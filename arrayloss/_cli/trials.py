@@ -12,6 +12,8 @@ from arrayloss._cli.libraries import Backend
 from arrayloss._cli.scenes import CLASSES, IGNORED
 
 Array = Any
+#: Logits, target, and arrays of the call that this form has its own of.
+_Form = tuple[Any, Array, dict[str, Array]]
 
 #: Values for options that have no default, or one that selects most of the demo's few pixels: among those that are
 #: all but certain, float32 has ties that float64 has not, and libraries would rightly select differently.
@@ -21,6 +23,7 @@ _OPTIONS: dict[str, Any] = {
     "min_K": 512,
     "loss_th": 0.1,
     "min_kept": 512,
+    "max_views": 16,
 }
 
 
@@ -55,16 +58,15 @@ def _trial(loss_class: type[arrayloss.Loss], scores: Array, labels: Array) -> Tr
 
     given = {name: value for name, value in _OPTIONS.items() if name in options_of(loss_class)}
     loss = loss_class(**given)
-    # Noise that is 0 leaves a random loss with nothing to draw, and a distance of 0 is that of no boundary; a teacher's
-    # scores come with labels.
-    nothing = np.zeros_like(scores)
-    known = {"noise": nothing, "prediction_distance": nothing, "labels": labels}
-    for name in ("distance", "target_distance"):
+    taken = call_arrays(loss_class)
+    # Noise that is 0 leaves a random loss with nothing to draw, and a distance of 0 is that of no boundary.
+    common: dict[str, Array] = {name: np.zeros_like(scores) for name in ("noise", "prediction_distance")}
+    for name in {"distance", "target_distance"} & set(taken):
         distance = arrayloss.distance_map(labels, len(CLASSES), ignore_index=IGNORED, signed=name == "distance")
-        known[name] = distance.astype(scores.dtype)
-    arrays = {name: known[name] for name in call_arrays(loss_class) if name in known}
+        common[name] = distance.astype(scores.dtype)
     refusals = []
-    for logits, target in _forms(scores, labels):
+    for logits, target, own in _taught_forms(scores, labels) if "labels" in taken else _forms(scores, labels):
+        arrays = {name: array for name, array in (common | own).items() if name in taken}
         try:
             loss(logits, target, **arrays)
         except (TypeError, ValueError) as error:
@@ -74,26 +76,35 @@ def _trial(loss_class: type[arrayloss.Loss], scores: Array, labels: Array) -> Tr
     raise ExceptionGroup(f"{loss!r} takes none of the demo's inputs", refusals)
 
 
-def _forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
+def _taught_forms(scores: Array, labels: Array) -> Iterator[_Form]:
+    """Yield scores, those of a teacher, who is half as sure, and labels."""
+    yield scores, scores / 2, {"labels": labels}
+
+
+def _forms(scores: Array, labels: Array) -> Iterator[_Form]:
     """Yield logits and target in the forms that losses take."""
     import numpy as np
 
-    yield scores, labels
+    yield scores, labels, {}
     edge = arrayloss.label_edges(labels, radius=1.0, ignore_index=IGNORED) == 1
-    yield (scores, edge[:, None].astype(scores.dtype)), labels
+    yield (scores, edge[:, None].astype(scores.dtype)), labels, {}
+    # The scores as an embedding, too, with a number for each position by which to choose some.
+    yield (scores, scores), labels, {"noise": np.zeros(labels.shape, dtype=scores.dtype)}
     # Losses that compare entry by entry: probabilities with what they should be.
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    p = odds / odds.sum(axis=1, keepdims=True)
     one_hot = (labels[:, None] == np.arange(len(CLASSES))[:, None, None]).astype(scores.dtype)
-    yield (
-        odds / odds.sum(axis=1, keepdims=True),
-        np.where(labels[:, None] == IGNORED, scores.dtype.type(IGNORED), one_hot),
-    )
+    right = np.where(labels[:, None] == IGNORED, scores.dtype.type(IGNORED), one_hot)
+    yield p, right, {}
+    # The same with variances.
+    yield (p, p * (1 - p) + scores.dtype.type(0.01)), right, {}
     # Background against the likeliest digit.
-    yield np.stack([scores[:, 0], scores[:, 1:].max(axis=1)], axis=1), np.where(labels == IGNORED, labels, labels > 0)
+    two = np.stack([scores[:, 0], scores[:, 1:].max(axis=1)], axis=1)
+    yield two, np.where(labels == IGNORED, labels, labels > 0), {}
     yield from _head_forms(scores, labels)
 
 
-def _head_forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
+def _head_forms(scores: Array, labels: Array) -> Iterator[_Form]:
     """Yield what auxiliary heads give: scores at the middles of some pixels, of whole images, and of detail."""
     import numpy as np
 
@@ -101,10 +112,10 @@ def _head_forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
     row, column = (np.arange(size)[1::4] for size in (height, width))
     middles = np.stack(np.meshgrid((column + 0.5) / width, (row + 0.5) / height), axis=-1).astype(scores.dtype)
     points = np.broadcast_to(middles.reshape((1, -1, 2)), (images, row.size * column.size, 2)).copy()
-    yield (scores[:, :, row[:, None], column].reshape((images, classes, -1)), points), labels
-    yield scores.max(axis=(2, 3)), labels
+    yield (scores[:, :, row[:, None], column].reshape((images, classes, -1)), points), labels, {}
+    yield scores.max(axis=(2, 3)), labels, {}
     # A digit is a detail where background is unlikely.
-    yield -scores[:, :1], labels
+    yield -scores[:, :1], labels, {}
 
 
 def outcome(trial: Trial, backend: Backend) -> Outcome:

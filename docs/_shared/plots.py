@@ -76,14 +76,15 @@ def legend_of_classes(figure: Figure, classes: Sequence[str], *, ignored: bool =
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches))
 
 
-def gradient(ax: Axes, values: np.ndarray, title: str) -> None:
+def gradient(ax: Axes, values: np.ndarray, title: str, **font: float) -> None:
     """Show a signed map: red where descent lowers the score, blue where it raises it, white where it does nothing.
 
     The scale is symmetric and ends at the 99.5th percentile of the magnitude of what is not 0.
     """
     size = np.abs(values[values != 0])
     limit = float(np.percentile(size, 99.5)) if size.size else 1.0
-    picture(ax, values, f"{title}\nscale ±{limit:.0e}", cmap="RdBu_r", vmin=-limit, vmax=limit)
+    picture(ax, values, "", cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.set_title(f"{title}\nscale ±{limit:.0e}", **font)
 
 
 def scene_and_gradients(scene: Scene, gradients: Mapping[str, np.ndarray]) -> Figure:
@@ -94,6 +95,19 @@ def scene_and_gradients(scene: Scene, gradients: Mapping[str, np.ndarray]) -> Fi
     for ax, (title, values) in zip(axes[1], gradients.items(), strict=True):
         gradient(ax, values, title)
     legend_of_classes(figure, scene.classes)
+    return figure
+
+
+def pairs_of_gradients(gradients: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
+    """Show gradients by loss and step, two losses in a row."""
+    steps = len(next(iter(gradients.values())))
+    rows = -(-len(gradients) // 2)
+    figure, axes = plt.subplots(rows, 2 * steps, figsize=(8.2, 1.85 * rows), squeeze=False)
+    maps = [(name, step, values) for name, by_step in gradients.items() for step, values in by_step.items()]
+    for ax in axes.flat[len(maps) :]:
+        ax.set_axis_off()
+    for ax, (name, step, values) in zip(axes.flat, maps, strict=False):
+        gradient(ax, values, f"{name}\nafter {step} steps", fontsize=7.5)
     return figure
 
 
