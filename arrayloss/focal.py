@@ -138,6 +138,16 @@ def _floored(xp: Any, u: Array) -> Array:
     return xp.maximum(u, xp.full_like(u, _least(xp, u)))
 
 
+def _power(u: Array, exponent: float) -> Array:
+    """Return u to a power; the small whole ones that are common are products, several times as fast."""
+    if exponent == 1.0:
+        return u
+    if exponent not in (2.0, 3.0, 4.0):
+        return u**exponent
+    square = u * u
+    return square if exponent == 2.0 else square * (u if exponent == 3.0 else square)
+
+
 def _capped(xp: Any, x: Array) -> Array:
     """Return x >= 0 up to where exp(-x) is 0: beyond, a product of both would be no number or a wrong one."""
     return xp.minimum(x, xp.full_like(x, _FAR))
@@ -146,13 +156,13 @@ def _capped(xp: Any, x: Array) -> Array:
 def _focal_losses(xp: Any, x: Array, t: Array | None, gamma: float) -> Array:
     # expm1 keeps the digits of 1 - p where p is almost 1.
     missed = _floored(xp, -xp.expm1(-_capped(xp, x)))
-    return missed**gamma * x
+    return _power(missed, gamma) * x
 
 
 def _focal_slopes(xp: Any, x: Array, t: Array | None, gamma: float) -> Array:
     x = _capped(xp, x)
     missed = _floored(xp, -xp.expm1(-x))
-    return missed**gamma + gamma * missed ** (gamma - 1.0) * (x * xp.exp(-x))
+    return _power(missed, gamma) + gamma * _power(missed, gamma - 1.0) * (x * xp.exp(-x))
 
 
 #: (1 - p)^gamma x of x = -log p.
@@ -291,7 +301,7 @@ def _sigmoid_focal_losses(xp: Any, x: Array, t: Array, gamma: float, positive: f
     p, n = _sigmoids(xp, x)
     f = 1.0 - t
     missed = _floored(xp, t * n + f * p)
-    return (negative + (positive - negative) * t) * (missed**gamma * _binary_entropy(xp, x, t, f))
+    return (negative + (positive - negative) * t) * (_power(missed, gamma) * _binary_entropy(xp, x, t, f))
 
 
 def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: float, positive: float, negative: float) -> tuple[Array, Array]:
@@ -302,7 +312,7 @@ def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: float, positive: float, n
     missed = _floored(xp, low + high)
     # Of the factor, through the chance of the other side, and of the entropy.
     slopes = missed * (high - low) + gamma * (_capped(xp, entropy) * ((f - t) * (p * n)))
-    scale = (negative + (positive - negative) * t) * missed ** (gamma - 1.0)
+    scale = (negative + (positive - negative) * t) * _power(missed, gamma - 1.0)
     return scale * (missed * entropy), scale * slopes
 
 
@@ -431,16 +441,16 @@ def _both_entropies(xp: Any, x: Array) -> tuple[Array, Array]:
 def _asymmetric_losses(xp: Any, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float) -> Array:
     (p, n), (of_0, of_1) = _sigmoids(xp, x), _both_entropies(xp, x)
     shifted = xp.maximum(p - clip, xp.zeros_like(p))
-    negative = _floored(xp, shifted) ** gamma_neg * _shifted_entropy(xp, shifted, n, of_0, clip)
-    return t * (_floored(xp, n) ** gamma_pos * of_1) + (1.0 - t) * negative
+    negative = _power(_floored(xp, shifted), gamma_neg) * _shifted_entropy(xp, shifted, n, of_0, clip)
+    return t * (_power(_floored(xp, n), gamma_pos) * of_1) + (1.0 - t) * negative
 
 
 def _asymmetric(xp: Any, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float) -> tuple[Array, Array]:
     (p, n), (of_0, of_1) = _sigmoids(xp, x), _both_entropies(xp, x)
-    positive = t * _floored(xp, n) ** gamma_pos
+    positive = t * _power(_floored(xp, n), gamma_pos)
     shifted = xp.maximum(p - clip, xp.zeros_like(p))
     floored, entropy = _floored(xp, shifted), _shifted_entropy(xp, shifted, n, of_0, clip)
-    negative = (1.0 - t) * floored ** (gamma_neg - 1.0)
+    negative = (1.0 - t) * _power(floored, gamma_neg - 1.0)
     losses = positive * of_1 + negative * (floored * entropy)
     slope = p if clip == 0.0 else p * n / (n + clip)
     # Below the shift nothing changes, and at it, a kink for gamma_neg = 0, half of it.
