@@ -31,6 +31,12 @@ from arrayloss.hard_mining import (
     ohem_cross_entropy_loss,
     ohem_edge_attention_loss,
 )
+from arrayloss.likelihood import (
+    GaussianNLLLoss,
+    PoissonNLLLoss,
+    gaussian_nll_loss,
+    poisson_nll_loss,
+)
 from arrayloss.lovasz import (
     LovaszHingeLoss,
     LovaszSoftmaxLoss,
@@ -51,17 +57,33 @@ from arrayloss.regression import (
     l1_loss,
     mse_loss,
 )
+from arrayloss.robust_regression import (
+    CharbonnierLoss,
+    HuberLoss,
+    LogCoshLoss,
+    QuantileLoss,
+    SmoothL1Loss,
+    charbonnier_loss,
+    huber_loss,
+    log_cosh_loss,
+    quantile_loss,
+    smooth_l1_loss,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BCELoss",
     "BootstrappedCrossEntropyLoss",
+    "CharbonnierLoss",
     "CrossEntropyLoss",
     "DiceLoss",
     "DualTaskLoss",
     "EdgeAttentionLoss",
+    "GaussianNLLLoss",
+    "HuberLoss",
     "L1Loss",
+    "LogCoshLoss",
     "Loss",
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",
@@ -69,21 +91,31 @@ __all__ = [
     "MixedLoss",
     "OhemCrossEntropyLoss",
     "OhemEdgeAttentionLoss",
+    "PoissonNLLLoss",
+    "QuantileLoss",
     "RelaxBoundaryLoss",
+    "SmoothL1Loss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
+    "charbonnier_loss",
     "cross_entropy_loss",
     "dice_loss",
     "dual_task_loss",
     "edge_attention_loss",
+    "gaussian_nll_loss",
+    "huber_loss",
     "l1_loss",
     "label_edges",
+    "log_cosh_loss",
     "lovasz_hinge_loss",
     "lovasz_softmax_loss",
     "mixed_loss",
     "mse_loss",
     "ohem_cross_entropy_loss",
     "ohem_edge_attention_loss",
+    "poisson_nll_loss",
+    "quantile_loss",
     "relax_boundary_loss",
+    "smooth_l1_loss",
     "value_and_grad",
 ]

@@ -7,6 +7,7 @@ valid indices, and what was ignored is a mask.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,6 +91,24 @@ class Inputs:
     def per_position(self, argument: str, values: Array) -> Array:
         """Return weights of positions, 0 where ignored."""
         return self.kernels.where_or(self.xp, self.valid, self.one_per_position(argument, values), 0.0)
+
+    def one_per_entry(self, argument: str, values: Array) -> Array:
+        """Return an array of the call that has one value per entry, of a real floating dtype."""
+        _same_shape(self.function, argument, values, tuple(self.logits.shape))
+        if dtype_name(values) not in FLOATS:
+            raise TypeError(
+                f"{self.function}: {argument} has dtype {dtype_name(values)}, expected a real floating dtype "
+                f"({', '.join(sorted(FLOATS))})"
+            )
+        return self.xp.astype(values, self.logits.dtype)
+
+    def not_negative(self, argument: str, values: Array) -> Inputs:
+        """Refuse values below 0 that count where they can be read, else return the inputs poisoned by any."""
+        expected = "numbers of at least 0"
+        bad = _check_range(self.function, self.library, argument, values, _negative, expected, self.valid, None)
+        if bad is None or self.poison is None:
+            return self if bad is None else replace(self, poison=bad)
+        return replace(self, poison=self.poison * bad)
 
     def only(self, mask: Array) -> Inputs:
         """Return the inputs with only the positions of `mask` valid, of those that are."""
@@ -263,18 +282,50 @@ def open_binary(function: str, logits: Array, target: Array, *, axis: int, ignor
     return Inputs(function, library, x, None, y, valid, poison, axis, rank > 1)
 
 
-def open_entries(function: str, prediction: Array, target: Array, ignore_index: int | None) -> Inputs:
-    """Check the inputs of a loss that compares entry by entry, without classes, and return them clean."""
-    library, x = open_logits(function, {"logits": prediction, "target": target})
-    if tuple(target.shape) != tuple(prediction.shape):
+def open_entries(
+    function: str,
+    prediction: Array,
+    target: Array,
+    ignore_index: int | None,
+    *,
+    counts: bool = False,
+    extra: dict[str, Any] | None = None,
+    names: str = "logits",
+) -> Inputs:
+    """Check the inputs of a loss that compares entry by entry, without classes, and return them clean.
+
+    `counts` says whether the target may not be negative, and is to be 0 where ignored; `extra` names further arrays of
+    the call, which must be of the same library; `names` is what the caller calls the prediction.
+    """
+    library, x = open_logits(function, {names: prediction, "target": target, **(extra or {})}, names)
+    kind = dtype_name(target)
+    _same_shape(function, "target", target, tuple(prediction.shape))
+    if kind not in FLOATS | LABELS:
+        raise TypeError(f"{function}: target has dtype {kind}, expected a real floating or integer dtype")
+    found = library.kernels.host_range(target) if counts and kind in FLOATS else None
+    valid = entries_not(library, target, ignore_index, found)
+    given, bad = library.xp.astype(target, x.dtype, copy=False), None
+    if counts:
+        expected = "counts of at least 0"
+        bad = _check_range(function, library, "target", given, _negative, expected, valid, found)
+        given = where_or(library, valid, given, 0.0)
+    return Inputs(function, library, x, None, given, valid, bad, 1, True)
+
+
+def pair(function: str, logits: Any, meaning: str) -> tuple[Array, Array]:
+    """Return the logits of a loss that takes two arrays."""
+    if not isinstance(logits, (tuple, list)) or len(logits) != 2:
+        came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
+        raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: {meaning}")
+    return logits[0], logits[1]
+
+
+def _same_shape(function: str, argument: str, values: Array, shape: tuple[int, ...]) -> None:
+    if tuple(values.shape) != shape:
         raise ValueError(
-            f"{function}: target has shape {tuple(target.shape)}, expected {tuple(prediction.shape)}, the shape of the "
-            f"prediction; shapes are not broadcast"
+            f"{function}: {argument} has shape {tuple(values.shape)}, expected {shape}, the shape of the prediction; "
+            f"shapes are not broadcast"
         )
-    if dtype_name(target) not in FLOATS | LABELS:
-        raise TypeError(f"{function}: target has dtype {dtype_name(target)}, expected a real floating or integer dtype")
-    valid = entries_not(library, target, ignore_index)
-    return Inputs(function, library, x, None, library.xp.astype(target, x.dtype, copy=False), valid, None, 1, True)
 
 
 def entries_not(
@@ -393,15 +444,41 @@ def check_probabilities(
 
     `found` is the range of the target, where that was read already.
     """
+    expected = "probabilities in [0, 1]"
+    return _check_range(function, library, "target", target, _no_probability, expected, valid, found)
+
+
+def _no_probability(x: Any) -> Any:
+    """Return where a number, or an array, is no probability; NaN is none."""
+    return (x < 0.0) | (x > 1.001) | (x != x)
+
+
+def _negative(x: Any) -> Any:
+    """Return where a number, or an array, is below 0; NaN is not, and makes the loss NaN by itself."""
+    return x < 0.0
+
+
+def _check_range(
+    function: str,
+    library: Library,
+    argument: str,
+    x: Array,
+    wrong: Callable[[Any], Any],
+    expected: str,
+    valid: Array | None,
+    found: tuple[float, float] | None,
+) -> Array | None:
+    """Refuse an array whose least or largest valid value is wrong where these can be read, else return the poison.
+
+    `found` is the range of all values, where that was read already.
+    """
     if found is None or valid is not None:
-        found = library.kernels.host_range(where_or(library, valid, target, 0.0))
+        found = library.kernels.host_range(where_or(library, valid, x, 0.0))
     if found is None:
-        if math.prod(target.shape) == 0:
+        if math.prod(x.shape) == 0:
             return None
-        wrong = ~((target >= 0.0) & (target <= 1.001))
-        return poison(library, wrong if valid is None else wrong & valid)
-    if not (found[0] >= 0.0 and found[1] <= 1.001):
-        raise ValueError(
-            f"{function}: target holds values from {found[0]:g} to {found[1]:g}, expected probabilities in [0, 1]"
-        )
+        bad = wrong(x)
+        return poison(library, bad if valid is None else bad & valid)
+    if wrong(found[0]) or wrong(found[1]):
+        raise ValueError(f"{function}: {argument} holds values from {found[0]:g} to {found[1]:g}, expected {expected}")
     return None

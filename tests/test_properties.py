@@ -24,18 +24,25 @@ every_loss = pytest.mark.parametrize("loss", CLASSES, ids=lambda loss: loss.__na
 KINDS: dict[str, list[str]] = {
     "BCELoss": ["labels", "one class", "multilabel", "edges"],
     "BootstrappedCrossEntropyLoss": ["labels"],
+    "CharbonnierLoss": ["entries"],
     "CrossEntropyLoss": ["labels", "probabilities"],
     "DiceLoss": ["labels", "probabilities"],
     "DualTaskLoss": ["noisy"],
     "EdgeAttentionLoss": ["edged"],
+    "GaussianNLLLoss": ["measured"],
+    "HuberLoss": ["entries"],
     "L1Loss": ["entries"],
+    "LogCoshLoss": ["entries"],
     "LovaszHingeLoss": ["one class", "two classes"],
     "LovaszSoftmaxLoss": ["labels"],
     "MSELoss": ["entries"],
     "MixedLoss": ["labels"],
     "OhemCrossEntropyLoss": ["labels"],
     "OhemEdgeAttentionLoss": ["edged"],
+    "PoissonNLLLoss": ["counts", "rates"],
+    "QuantileLoss": ["entries"],
     "RelaxBoundaryLoss": ["images"],
+    "SmoothL1Loss": ["entries"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
@@ -73,6 +80,7 @@ def bce_weight(shape: Shape) -> st.SearchStrategy[Any]:
 
 #: A strategy for every option of every loss.
 OPTIONS: dict[str, Any] = {
+    "beta": lambda shape: st.sampled_from([0.0, 1e-3, 1.0, 5.0]),
     "border": lambda shape: st.integers(0, 3),
     "calculate_weights": lambda shape: st.booleans(),
     "classes": lambda shape: st.one_of(
@@ -80,15 +88,21 @@ OPTIONS: dict[str, Any] = {
         st.lists(st.integers(0, shape.classes - 1), min_size=1, unique=True),
     ),
     "coef": lambda shape: st.just([0.5, 2.0]),
+    "delta": lambda shape: st.sampled_from([1e-3, 1.0, 5.0]),
     "edge_label": lambda shape: st.just(False),
     "edge_threshold": lambda shape: st.sampled_from([0.0, 0.4, 0.8, 1.0]),
+    "eps": lambda shape: st.sampled_from([1e-2, 0.5]),
+    "epsilon": lambda shape: st.sampled_from([0.0, 1e-3, 1.0]),
+    "full": lambda shape: st.booleans(),
     "label_smoothing": lambda shape: st.sampled_from([0.0, 0.0, 0.1, 1.0]),
+    "log_input": lambda shape: st.just(True),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
     "min_K": lambda shape: st.sampled_from([1, 2, 5, 1000]),
     "min_kept": lambda shape: st.sampled_from([0, 1, 3, 1000]),
     "per_image": lambda shape: st.booleans(),
     "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
+    "quantile": lambda shape: st.sampled_from([0.0, 1e-3, 0.5, 0.9, 1.0]),
     "smooth": lambda shape: st.sampled_from([0.0, 1e-6, 1.0, 1e3]),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
     "thresh": lambda shape: st.sampled_from([0.0, 0.31, 0.7, 1.0]),
@@ -106,6 +120,12 @@ HOSTILE = {
     "float16": [0.0, -0.0, 6e-8, 11.0, -17.0, 1e4, -1e4, 6.5e4, -6.5e4],
     "bfloat16": [0.0, -0.0, 1e-40, 88.0, -88.0, 1e4, -1e4],
 }
+
+
+#: Kinds of inputs that are compared entry by entry, without classes.
+ENTRYWISE = ("entries", "counts", "rates", "measured")
+#: What the exponential of stays well within the dtype: of the gradient, which is as large, and of sums.
+EXPONENT = {"float64": 700.0, "float32": 80.0, "float16": 10.0, "bfloat16": 80.0}
 
 
 @dataclass(frozen=True)
@@ -131,7 +151,9 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     if loss is al.BCELoss:
         options["weight"] = draw(bce_weight(shape))
         options["edge_label"] = kind == "edges"
-    if kind == "entries":
+    if "log_input" in fields:
+        options["log_input"] = kind == "counts"
+    if kind in ENTRYWISE:
         options["reduction"] = draw(st.sampled_from(["mean", "sum", "none", "parts"]))
     selecting = loss.__name__ in SELECTING or options.get("top_k_percent_pixels", 1.0) < 1.0
     dtype = "float64" if selecting or one_shape else draw(st.sampled_from(["float64", *backend.dtypes()]))
@@ -170,18 +192,25 @@ def inputs(
     logits = rng.normal(size=shape.logits) * scale
     places = st.integers(0, max(logits.size - 1, 0))
     # The gradient of a squared difference is twice the difference, which has to fit.
-    hostile = [x for x in HOSTILE[dtype] if kind != "entries" or dtype != "float16" or abs(x) < 6e4]
+    hostile = [x for x in HOSTILE[dtype] if kind not in ENTRYWISE or dtype != "float16" or abs(x) < 6e4]
     for place in draw(st.lists(places, max_size=4)):
         logits.reshape(-1)[place] = draw(st.sampled_from(hostile))
     if draw(st.booleans()) and shape.space:
         logits[..., -1] = logits[..., 0]  # pixels that tie
-    if kind == "entries" or kind == "multilabel":
-        target = rng.normal(size=shape.logits) if kind == "entries" else probabilities(rng, shape.logits)
+    if kind in ("counts", "rates"):
+        logits = np.minimum(logits, EXPONENT[dtype]) if kind == "counts" else np.abs(logits)
+    if kind in (*ENTRYWISE, "multilabel"):
+        target = target_of(rng, kind, shape.logits)
         ignored = rng.random(shape.logits) < draw(st.sampled_from([0.0, 0.3, 1.0]))
         if ignore is not None:
             target[ignored] = ignore
             spoil(draw, logits, target == ignore)
-        return Sample(logits, target, ignored=None if ignore is None else target == ignore)
+        ignored = None if ignore is None else target == ignore
+        if kind != "measured":
+            return Sample(logits, target, ignored=ignored)
+        # The gradient is as the square of the mean: a tenth of the largest number fits where that is small.
+        mean = np.clip(logits, -100.0, 100.0) if dtype == "float16" else logits
+        return Sample((mean, rng.random(shape.logits) + 0.5 * (dtype == "float16")), target, ignored=ignored)
     if kind == "probabilities":
         target = probabilities(rng, shape.logits)
         return Sample(logits, target, {})
@@ -199,6 +228,13 @@ def inputs(
     if kind == "edged":
         return Sample((logits, rng.random((shape.images, 1, *shape.space))), labels, arrays, everywhere)
     return Sample(logits, labels, arrays, everywhere)
+
+
+def target_of(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a target for each entry."""
+    if kind == "multilabel":
+        return probabilities(rng, shape)
+    return rng.poisson(1.5, size=shape).astype(np.float64) if kind in ("counts", "rates") else rng.normal(size=shape)
 
 
 def probabilities(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -301,7 +301,7 @@ def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | No
 
 def _entries_rule(*arguments: Any) -> Rule:
     with _quiet():
-        value, vjp = blocks.entries_rule(array_api_compat.numpy, _ENTRIES, *arguments)
+        value, vjp = blocks.entries_rule(np, array_api_compat.numpy, _ENTRIES, *arguments)
 
     def quiet_vjp(g: Array) -> Array:
         with _quiet():
