@@ -7,7 +7,6 @@ valid indices, and what was ignored is a mask.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,7 +104,7 @@ class Inputs:
     def not_negative(self, argument: str, values: Array) -> Inputs:
         """Refuse values below 0 that count where they can be read, else return the inputs poisoned by any."""
         expected = "numbers of at least 0"
-        bad = _check_range(self.function, self.library, argument, values, _negative, expected, self.valid, None)
+        bad = _check_range(self.function, self.library, argument, values, None, expected, self.valid, None)
         if bad is None or self.poison is None:
             return self if bad is None else replace(self, poison=bad)
         return replace(self, poison=self.poison * bad)
@@ -307,7 +306,7 @@ def open_entries(
     given, bad = library.xp.astype(target, x.dtype, copy=False), None
     if counts:
         expected = "counts of at least 0"
-        bad = _check_range(function, library, "target", given, _negative, expected, valid, found)
+        bad = _check_range(function, library, "target", given, None, expected, valid, found)
         given = where_or(library, valid, given, 0.0)
     return Inputs(function, library, x, None, given, valid, bad, 1, True)
 
@@ -445,17 +444,7 @@ def check_probabilities(
     `found` is the range of the target, where that was read already.
     """
     expected = "probabilities in [0, 1]"
-    return _check_range(function, library, "target", target, _no_probability, expected, valid, found)
-
-
-def _no_probability(x: Any) -> Any:
-    """Return where a number, or an array, is no probability; NaN is none."""
-    return (x < 0.0) | (x > 1.001) | (x != x)
-
-
-def _negative(x: Any) -> Any:
-    """Return where a number, or an array, is below 0; NaN is not, and makes the loss NaN by itself."""
-    return x < 0.0
+    return _check_range(function, library, "target", target, 1.001, expected, valid, found)
 
 
 def _check_range(
@@ -463,22 +452,31 @@ def _check_range(
     library: Library,
     argument: str,
     x: Array,
-    wrong: Callable[[Any], Any],
+    upper: float | None,
     expected: str,
     valid: Array | None,
     found: tuple[float, float] | None,
 ) -> Array | None:
-    """Refuse an array whose least or largest valid value is wrong where these can be read, else return the poison.
+    """Refuse valid values outside [0, upper] where they can be read, else return the poison (see `Inputs`).
 
-    `found` is the range of all values, where that was read already.
+    Without an upper bound NaN passes, and makes the loss NaN by itself. `found` is the range of all values, where that
+    was read already.
     """
+
+    def wrong(low: Any, high: Any) -> Any:
+        return low < 0.0 if upper is None else (low < 0.0) | (high > upper) | (low != low)
+
     if found is None or valid is not None:
-        found = library.kernels.host_range(where_or(library, valid, x, 0.0))
-    if found is None:
-        if math.prod(x.shape) == 0:
-            return None
-        bad = wrong(x)
-        return poison(library, bad if valid is None else bad & valid)
-    if wrong(found[0]) or wrong(found[1]):
-        raise ValueError(f"{function}: {argument} holds values from {found[0]:g} to {found[1]:g}, expected {expected}")
-    return None
+        x = library.kernels.constant(where_or(library, valid, x, 0.0))
+        found = library.kernels.host_range(x)
+    if found is not None:
+        if wrong(*found):
+            raise ValueError(
+                f"{function}: {argument} holds values from {found[0]:g} to {found[1]:g}, expected {expected}"
+            )
+        return None
+    if math.prod(x.shape) == 0:
+        return None
+    # The least and the largest, since a reduction of a mask would take longer.
+    high = None if upper is None else library.xp.max(x)
+    return poison(library, wrong(library.xp.min(x), high))

@@ -156,7 +156,7 @@ _CHECKS: dict[str, Check] = {
     "edge_label": _flag,
     "edge_threshold": _number(),
     "eps": _number(0),
-    "epsilon": _number(0),
+    "epsilon": _number(0, 1e9),
     "full": _flag,
     "ignore_index": _optional(_integer()),
     "label_smoothing": _number(0, 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from arrayloss._kernels.formulas import ABSOLUTE, HUBER, LOG_COSH, SMOOTH, limited
+from arrayloss._kernels.formulas import ABSOLUTE, HUBER, LOG_COSH, SMOOTH
 from arrayloss._kernels.generic import Array, Formula, Namespace
 from arrayloss._loss import Loss
 from arrayloss._options import check
@@ -12,23 +12,17 @@ from arrayloss.regression import entrywise
 
 A = TypeVar("A")
 
-#: The least normal number of float32: widths below it are 0 there, and here.
-_LEAST = 2.0**-126
+#: The squares of lesser widths have lost their digits in float32, and are 0 here.
+_LEAST = 1e-18
 #: Of so many widths the square root of d^2 + width^2 is |d|, to rounding.
 _WIDTHS = 2.0**30
 
 
 def _charbonnier(xp: Namespace, x: Array, t: Array, epsilon: float) -> Array:
     d = x - t
-    r = d * (1.0 / epsilon)
     # The square may overflow, and is cut off where the root is |d| already; the root itself is never less than |d|.
-    root = xp.sqrt(xp.minimum(r * r, xp.full_like(r, _WIDTHS**2)) + 1.0)
-    return xp.maximum(epsilon * root, xp.abs(d))
-
-
-def _charbonnier_slope(xp: Namespace, x: Array, t: Array, epsilon: float) -> Array:
-    r = limited(xp, (x - t) * (1.0 / epsilon), _WIDTHS)
-    return r / xp.sqrt(r * r + 1.0)
+    squares = xp.minimum(d * d, xp.full_like(d, (epsilon * _WIDTHS) ** 2))
+    return xp.maximum(xp.sqrt(squares + epsilon * epsilon), xp.abs(d))
 
 
 def _pinball(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
@@ -42,7 +36,7 @@ def _pinball_slope(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
     return 0.5 * (xp.astype(d > 0.0, d.dtype) + xp.astype(d >= 0.0, d.dtype)) - quantile
 
 
-_CHARBONNIER = Formula(_charbonnier, _charbonnier_slope)
+_CHARBONNIER = Formula(_charbonnier, lambda xp, x, t, epsilon: (x - t) / _charbonnier(xp, x, t, epsilon))
 _PINBALL = Formula(_pinball, _pinball_slope)
 
 
@@ -91,8 +85,8 @@ def smooth_l1_loss(
 
     Notes
     -----
-    ``huber_loss`` with ``delta=beta`` is ``beta`` times this loss. A ``beta`` below 1.2e-38, the least normal
-    number of float32, is taken as 0.
+    ``huber_loss`` with ``delta=beta`` is ``beta`` times this loss. A ``beta`` below 1e-18, whose square has
+    lost its digits in float32, is taken as 0.
     Shapes are never broadcast: a prediction (N, 1) and a target (N,) are an error, not N^2 differences.
 
     References
@@ -280,7 +274,7 @@ def charbonnier_loss(
         The prediction, of a real floating dtype.
     target : array in the shape of the prediction
         Of a real floating or integer dtype.
-    epsilon : float, at least 0
+    epsilon : float in [0, 1e9]
         Width of the rounding, and the loss of a perfect prediction, in the unit of the target. 0 is ``l1_loss``.
     reduction : "mean", "sum", "none" or "parts"
         "mean" divides by the number of valid entries; "parts" returns (total, weight) with mean = total / weight;
@@ -303,9 +297,9 @@ def charbonnier_loss(
 
     Notes
     -----
-    Nothing overflows on the way: a difference of 1e30 in float32 costs 1e30. An ``epsilon`` below 1.2e-38, the
-    least normal number of float32, is taken as 0. Some libraries take :math:`\epsilon` for :math:`\epsilon^2`, or
-    subtract :math:`\epsilon`.
+    Nothing overflows on the way: a difference of 1e30 in float32 costs 1e30. An ``epsilon`` below 1e-18,
+    whose square has lost its digits in float32, is taken as 0. Some libraries take :math:`\epsilon` for
+    :math:`\epsilon^2`, or subtract :math:`\epsilon`.
     Shapes are never broadcast: a prediction (N, 1) and a target (N,) are an error, not N^2 differences.
 
     References

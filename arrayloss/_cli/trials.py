@@ -78,10 +78,11 @@ def _forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
     # Losses that compare entry by entry: probabilities with what they should be.
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     one_hot = (labels[:, None] == np.arange(len(CLASSES))[:, None, None]).astype(scores.dtype)
-    yield (
-        odds / odds.sum(axis=1, keepdims=True),
-        np.where(labels[:, None] == IGNORED, scores.dtype.type(IGNORED), one_hot),
-    )
+    probabilities = odds / odds.sum(axis=1, keepdims=True)
+    truth = np.where(labels[:, None] == IGNORED, scores.dtype.type(IGNORED), one_hot)
+    yield probabilities, truth
+    # With the variance of a yes or no of that probability, which is nowhere small.
+    yield (probabilities, probabilities * (1.0 - probabilities) + scores.dtype.type(0.1)), truth
     # Background against the likeliest digit.
     yield np.stack([scores[:, 0], scores[:, 1:].max(axis=1)], axis=1), np.where(labels == IGNORED, labels, labels > 0)
 

@@ -37,7 +37,12 @@ def _huber(xp: Namespace, x: Array, t: Array, delta: float) -> Array:
 
 def _smooth(xp: Namespace, x: Array, t: Array, beta: float) -> Array:
     d = x - t
-    return 0.5 * xp.minimum(d * (d / beta), xp.full_like(d, beta)) + _above(xp, xp.abs(d), beta)
+    # What is cut off may overflow, but not what it is a product of: that comes back times 0.
+    if beta < 1.0:
+        squares = xp.minimum(d * d, xp.full_like(d, beta * beta)) * (1.0 / beta)
+    else:
+        squares = xp.minimum(d * (d / beta), xp.full_like(d, beta))
+    return 0.5 * squares + _above(xp, xp.abs(d), beta)
 
 
 def _log_cosh(xp: Namespace, x: Array, t: Array) -> Array:
@@ -54,7 +59,7 @@ ABSOLUTE = Formula(_absolute, lambda xp, x, t: sign(xp, x - t))
 SQUARED = Formula(lambda xp, x, t: (x - t) * (x - t), lambda xp, x, t: 2.0 * (x - t))
 #: (x - t)^2 / 2 where |x - t| is at most delta > 0, else delta (|x - t| - delta / 2)
 HUBER = Formula(_huber, lambda xp, x, t, delta: limited(xp, x - t, delta))
-#: The same divided by delta, which is called beta.
+#: The same divided by delta, which is called beta; its square is to be a normal number.
 SMOOTH = Formula(_smooth, lambda xp, x, t, beta: limited(xp, x - t, beta) / beta)
 #: log cosh(x - t)
 LOG_COSH = Formula(_log_cosh, lambda xp, x, t: xp.tanh(x - t))

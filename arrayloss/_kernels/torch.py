@@ -37,7 +37,7 @@ _FASTER: dict[Formula, Formula] = {
     ),
     formulas.SMOOTH: Formula(
         lambda xp, x, t, beta: torch.nn.functional.smooth_l1_loss(x, t, reduction="none", beta=beta),
-        lambda xp, x, t, beta: (x - t).clamp_(-beta, beta).div_(beta),
+        lambda xp, x, t, beta: _divided((x - t).clamp_(-beta, beta), beta),
     ),
     formulas.LOG_COSH: Formula(lambda xp, x, t: _log_cosh(x - t), lambda xp, x, t: (x - t).tanh_()),
 }
@@ -242,6 +242,10 @@ def _binary_label_total_rule(x: Array, labels: Array, valid: Array | None) -> Ru
 
 def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
     return _by_rule(generic.binary_label_total, _binary_label_total_rule, x, labels, valid)
+
+
+def _divided(x: Array, number: float) -> Array:
+    return x if number == 1.0 else x.div_(number)
 
 
 def _log_cosh(d: Array) -> Array:
