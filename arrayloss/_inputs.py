@@ -107,6 +107,24 @@ class Inputs:
             raise TypeError(f"{self.function}: {argument} has dtype {dtype_name(values)}, expected a real dtype")
         return class_axis_to_1(self.xp, self.xp.astype(values, self.logits.dtype), self.axis)
 
+    def one_per_entry(self, argument: str, values: Array) -> Array:
+        """Return an array of the call that has one value per entry, of a real floating dtype."""
+        _same_shape(self.function, argument, values, tuple(self.logits.shape))
+        if dtype_name(values) not in FLOATS:
+            raise TypeError(
+                f"{self.function}: {argument} has dtype {dtype_name(values)}, expected a real floating dtype "
+                f"({', '.join(sorted(FLOATS))})"
+            )
+        return self.xp.astype(values, self.logits.dtype)
+
+    def not_negative(self, argument: str, values: Array) -> Inputs:
+        """Refuse values below 0 that count where they can be read, else return the inputs poisoned by any."""
+        expected = "numbers of at least 0"
+        bad = _check_range(self.function, self.library, argument, values, None, expected, self.valid, None)
+        if bad is None or self.poison is None:
+            return self if bad is None else replace(self, poison=bad)
+        return replace(self, poison=self.poison * bad)
+
     def only(self, mask: Array) -> Inputs:
         """Return the inputs with only the positions of `mask` valid, of those that are."""
         return replace(self, valid=mask if self.valid is None else self.valid & mask)
@@ -354,18 +372,50 @@ def open_probabilities(
     return replace(inputs, poison=bad if inputs.poison is None else inputs.poison * bad)
 
 
-def open_entries(function: str, prediction: Array, target: Array, ignore_index: int | None) -> Inputs:
-    """Check the inputs of a loss that compares entry by entry, without classes, and return them clean."""
-    library, x = open_logits(function, {"logits": prediction, "target": target})
-    if tuple(target.shape) != tuple(prediction.shape):
+def open_entries(
+    function: str,
+    prediction: Array,
+    target: Array,
+    ignore_index: int | None,
+    *,
+    counts: bool = False,
+    extra: dict[str, Any] | None = None,
+    names: str = "logits",
+) -> Inputs:
+    """Check the inputs of a loss that compares entry by entry, without classes, and return them clean.
+
+    `counts` says whether the target may not be negative, and is to be 0 where ignored; `extra` names further arrays of
+    the call, which must be of the same library; `names` is what the caller calls the prediction.
+    """
+    library, x = open_logits(function, {names: prediction, "target": target, **(extra or {})}, names)
+    kind = dtype_name(target)
+    _same_shape(function, "target", target, tuple(prediction.shape))
+    if kind not in FLOATS | LABELS:
+        raise TypeError(f"{function}: target has dtype {kind}, expected a real floating or integer dtype")
+    found = library.kernels.host_range(target) if counts and kind in FLOATS else None
+    valid = entries_not(library, target, ignore_index, found)
+    given, bad = library.xp.astype(target, x.dtype, copy=False), None
+    if counts:
+        expected = "counts of at least 0"
+        bad = _check_range(function, library, "target", given, None, expected, valid, found)
+        given = where_or(library, valid, given, 0.0)
+    return Inputs(function, library, x, None, given, valid, bad, 1, True)
+
+
+def pair(function: str, logits: Any, meaning: str) -> tuple[Array, Array]:
+    """Return the logits of a loss that takes two arrays."""
+    if not isinstance(logits, (tuple, list)) or len(logits) != 2:
+        came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
+        raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: {meaning}")
+    return logits[0], logits[1]
+
+
+def _same_shape(function: str, argument: str, values: Array, shape: tuple[int, ...]) -> None:
+    if tuple(values.shape) != shape:
         raise ValueError(
-            f"{function}: target has shape {tuple(target.shape)}, expected {tuple(prediction.shape)}, the shape of the "
-            f"prediction; shapes are not broadcast"
+            f"{function}: {argument} has shape {tuple(values.shape)}, expected {shape}, the shape of the prediction; "
+            f"shapes are not broadcast"
         )
-    if dtype_name(target) not in FLOATS | LABELS:
-        raise TypeError(f"{function}: target has dtype {dtype_name(target)}, expected a real floating or integer dtype")
-    valid = entries_not(library, target, ignore_index)
-    return Inputs(function, library, x, None, library.xp.astype(target, x.dtype, copy=False), valid, None, 1, True)
 
 
 def open_points(function: str, logits: Any, target: Array, axis: int, ignore_index: int | None) -> Inputs:
@@ -619,16 +669,41 @@ def check_probabilities(
 
     `found` is the range of the target, where that was read already; `names` is what the caller calls it.
     """
+    expected = "probabilities in [0, 1]"
+    return _check_range(function, library, names, target, 1.001, expected, valid, found)
+
+
+def _check_range(
+    function: str,
+    library: Library,
+    argument: str,
+    x: Array,
+    upper: float | None,
+    expected: str,
+    valid: Array | None,
+    found: tuple[float, float] | None,
+) -> Array | None:
+    """Refuse valid values outside [0, upper] where they can be read, else return the poison (see `Inputs`).
+
+    Without an upper bound NaN passes, and makes the loss NaN by itself. `found` is the range of all values, where that
+    was read already.
+    """
+
+    def wrong(low: Any, high: Any) -> Any:
+        return low < 0.0 if upper is None else (low < 0.0) | (high > upper) | (low != low)
+
     if found is None or valid is not None:
-        found = library.kernels.host_range(where_or(library, valid, target, 0.0))
-    if found is None:
-        if math.prod(target.shape) == 0:
-            return None
-        wrong = ~((target >= 0.0) & (target <= 1.001))
-        return poison(library, wrong if valid is None else wrong & valid)
-    if not (found[0] >= 0.0 and found[1] <= 1.001):
-        raise ValueError(
-            f"{function}: {names} holds values from {found[0]:g} to {found[1]:g}, expected probabilities in [0, 1]"
-            + ("; for -1 and 1 pass (target + 1) / 2" if found == (-1, 1) else "")
-        )
-    return None
+        x = library.kernels.constant(where_or(library, valid, x, 0.0))
+        found = library.kernels.host_range(x)
+    if found is not None:
+        if wrong(*found):
+            raise ValueError(
+                f"{function}: {argument} holds values from {found[0]:g} to {found[1]:g}, expected {expected}"
+                + ("; for -1 and 1 pass (target + 1) / 2" if upper is not None and found == (-1, 1) else "")
+            )
+        return None
+    if math.prod(x.shape) == 0:
+        return None
+    # The least and the largest, since a reduction of a mask would take longer.
+    high = None if upper is None else library.xp.max(x)
+    return poison(library, wrong(library.xp.min(x), high))

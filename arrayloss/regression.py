@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
-from arrayloss._kernels.generic import Formula, sign
+from arrayloss._kernels.formulas import ABSOLUTE, SQUARED
+from arrayloss._kernels.generic import Formula
 from arrayloss._loss import Loss
 from arrayloss._options import check
 
 A = TypeVar("A")
 Array = Any
-
-
-_ABSOLUTE = Formula(lambda xp, x, t: (x - t) * sign(xp, x - t), lambda xp, x, t: sign(xp, x - t))
-_SQUARED = Formula(lambda xp, x, t: (x - t) * (x - t), lambda xp, x, t: 2.0 * (x - t))
 
 
 def l1_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> A:
@@ -65,7 +62,8 @@ def l1_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: in
     >>> print(float(al.l1_loss(np.array([1.0, 4.0, 7.0]), np.array([2.0, 2.0, 255.0]))))
     1.5
     """
-    return _entrywise("l1_loss", logits, target, reduction, ignore_index, _ABSOLUTE)
+    options = check("l1_loss", reduction=reduction, ignore_index=ignore_index)
+    return entrywise("l1_loss", logits, target, options, ABSOLUTE)
 
 
 def mse_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> A:
@@ -115,22 +113,16 @@ def mse_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: i
     >>> print(float(al.mse_loss(np.array([1.0, 4.0, 7.0]), np.array([2.0, 2.0, 255.0]))))
     2.5
     """
-    return _entrywise("mse_loss", logits, target, reduction, ignore_index, _SQUARED)
+    options = check("mse_loss", reduction=reduction, ignore_index=ignore_index)
+    return entrywise("mse_loss", logits, target, options, SQUARED)
 
 
-def _entrywise(
-    function: str,
-    logits: Any,
-    target: Any,
-    reduction: str,
-    ignore_index: int | None,
-    formula: Formula,
-    **numbers: float,
+def entrywise(
+    function: str, logits: Any, target: Any, options: dict[str, Any], formula: Formula, *numbers: float
 ) -> Any:
-    """Return the reduced losses of a formula, whose numbers are options of the function."""
-    options = check(function, reduction=reduction, ignore_index=ignore_index, **numbers)
+    """Return the reduced losses that a formula gives the entries."""
     inputs = _inputs.open_entries(function, logits, target, options["ignore_index"])
-    return _reduce.entries(inputs, options["reduction"], formula, *(options[name] for name in numbers))
+    return _reduce.entries(inputs, options["reduction"], formula, *numbers)
 
 
 class L1Loss(Loss, function=l1_loss):

@@ -100,6 +100,28 @@ def entries(rng: Generator) -> Sample:
     return Sample(prediction, target, ignored=target == 255)
 
 
+def counts(rng: Generator) -> Sample:
+    """Logarithms of rates against counts, some entries ignored."""
+    return _counted(rng, rng.normal(size=(2, 3, 4, 5)))
+
+
+def rates(rng: Generator) -> Sample:
+    """Rates against counts, some entries ignored."""
+    return _counted(rng, rng.random((2, 3, 4, 5)) + 0.1)
+
+
+def _counted(rng: Generator, prediction: np.ndarray) -> Sample:
+    target = rng.poisson(2.0, size=prediction.shape).astype(np.float64)
+    target[rng.random(target.shape) < 0.2] = 255.0
+    return Sample(prediction, target, ignored=target == 255)
+
+
+def measured(rng: Generator) -> Sample:
+    """Means and variances against a real target, some entries ignored."""
+    sample = entries(rng)
+    return replace(sample, logits=(sample.logits, rng.random(sample.logits.shape) + 0.2))
+
+
 def images(rng: Generator) -> Sample:
     """Images in which neighbourhoods matter: labels in squares, some pixels ignored."""
     sample = labels(rng, space=(7, 9))
@@ -414,6 +436,23 @@ CASES = [
     Case(al.MultiMarginLoss(), labels),
     Case(al.MultiMarginLoss(2, 0.5, W4), labels),
     Case(al.MultiMarginLoss(1, 2.0, W4, 0), lambda rng: labels(rng, ignore=0)),
+    Case(al.SmoothL1Loss(), entries),
+    Case(al.SmoothL1Loss(0.3), entries),
+    Case(al.SmoothL1Loss(0.0), entries),
+    Case(al.HuberLoss(), entries),
+    Case(al.HuberLoss(2.5), entries),
+    Case(al.LogCoshLoss(), entries),
+    Case(al.CharbonnierLoss(0.05), entries),
+    Case(al.CharbonnierLoss(0.5), entries),
+    Case(al.CharbonnierLoss(0.0), entries),
+    Case(al.QuantileLoss(), entries),
+    Case(al.QuantileLoss(0.9), entries),
+    Case(al.PoissonNLLLoss(), counts),
+    Case(al.PoissonNLLLoss(full=True), counts),
+    Case(al.PoissonNLLLoss(False, eps=1e-3), rates),
+    Case(al.PoissonNLLLoss(False, True, 0.1), rates),
+    Case(al.GaussianNLLLoss(), measured),
+    Case(al.GaussianNLLLoss(True, 0.1), measured),
     Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
     Case(al.MixedLoss([al.OhemCrossEntropyLoss(0.3, 5), al.LovaszSoftmaxLoss()], [1.0, 0.5]), labels, 1e-4),
 ]

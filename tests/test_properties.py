@@ -27,6 +27,7 @@ KINDS: dict[str, list[str]] = {
     "BCELoss": ["labels", "one class", "multilabel", "edges"],
     "BootstrappedCrossEntropyLoss": ["labels"],
     "BoundaryLoss": ["distance"],
+    "CharbonnierLoss": ["entries"],
     "CrossEntropyLoss": ["labels", "probabilities"],
     "DiceCELoss": ["labels", "probabilities"],
     "DetailAggregateLoss": ["edges"],
@@ -45,6 +46,9 @@ KINDS: dict[str, list[str]] = {
     "KLDivLoss": ["teacher", "teacher and labels"],
     "L1Loss": ["entries"],
     "LogCoshDiceLoss": ["labels", "probabilities"],
+    "GaussianNLLLoss": ["measured"],
+    "HuberLoss": ["entries"],
+    "LogCoshLoss": ["entries"],
     "LovaszHingeLoss": ["one class", "two classes"],
     "LovaszSoftmaxLoss": ["labels"],
     "MSELoss": ["entries"],
@@ -61,11 +65,14 @@ KINDS: dict[str, list[str]] = {
     "SigmoidFocalLoss": ["labels", "one class", "multilabel"],
     "SymmetricCrossEntropyLoss": ["labels", "probabilities"],
     "SquaredHingeLoss": ["labels", "one class", "multilabel"],
+    "PoissonNLLLoss": ["counts", "rates"],
+    "QuantileLoss": ["entries"],
+    "SmoothL1Loss": ["entries"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
 #: Losses of squares: the largest float16 score whose gradient, some times twice a difference, fits in float16.
-LARGEST_HALF = {"MSELoss": 6e4, "MultiMarginLoss": 1e3, "SquaredHingeLoss": 3e4}
+LARGEST_HALF = {"MultiMarginLoss": 1e3, "SquaredHingeLoss": 3e4}
 #: Losses whose float32 values are held to 1e-4 (see golden/README.md).
 WIDE = ("Lovasz", "DualTask", "MixedLoss")
 
@@ -105,6 +112,8 @@ OPTIONS: dict[str, Any] = {
     "FocalLoss.alpha": lambda shape: st.one_of(st.none(), WEIGHTS, per_class(shape)),
     "SigmoidFocalLoss.alpha": lambda shape: st.sampled_from([None, 0.0, 0.25, 1.0]),
     "SymmetricCrossEntropyLoss.alpha": lambda shape: st.sampled_from([0.0, 0.1, 6.0]),
+    "CharbonnierLoss.epsilon": lambda shape: st.sampled_from([0.0, 1e-3, 1.0]),
+    "SmoothL1Loss.beta": lambda shape: st.sampled_from([0.0, 1e-3, 1.0, 5.0]),
     "TverskyLoss.beta": lambda shape: st.sampled_from([0.1, 0.7, 1.0]),
     "DistillationLoss.alpha": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
     "TverskyLoss.alpha": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
@@ -121,6 +130,7 @@ OPTIONS: dict[str, Any] = {
     ),
     "clip": lambda shape: st.sampled_from([0.0, 1e-6, 0.05, 0.3, 1.0]),
     "coef": lambda shape: st.just([0.5, 2.0]),
+    "delta": lambda shape: st.sampled_from([1e-3, 1.0, 5.0]),
     "edge_label": lambda shape: st.just(False),
     "edge_threshold": lambda shape: st.sampled_from([0.0, 0.4, 0.8, 1.0]),
     "include_background": lambda shape: st.just(True) if shape.classes == 1 else st.booleans(),
@@ -133,6 +143,9 @@ OPTIONS: dict[str, Any] = {
     "gamma_neg": lambda shape: GAMMAS,
     "gamma_pos": lambda shape: GAMMAS,
     "log_zero": lambda shape: st.sampled_from([-1e3, -4.0, -0.1, 0.0]),
+    "eps": lambda shape: st.sampled_from([1e-2, 0.5]),
+    "full": lambda shape: st.booleans(),
+    "log_input": lambda shape: st.just(True),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
     "max_components": lambda shape: st.sampled_from([1, 2, 10]),
@@ -143,6 +156,7 @@ OPTIONS: dict[str, Any] = {
     "per_image": lambda shape: st.booleans(),
     "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
     "q": lambda shape: st.sampled_from([1e-6, 0.3, 0.7, 1.0]),
+    "quantile": lambda shape: st.sampled_from([0.0, 1e-3, 0.5, 0.9, 1.0]),
     "smooth": lambda shape: st.sampled_from([0.0, 1e-6, 1.0, 1e3]),
     "squared": lambda shape: st.booleans(),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
@@ -164,6 +178,12 @@ HOSTILE = {
     "float16": [0.0, -0.0, 6e-8, 11.0, -17.0, 1e4, -1e4, 6.5e4, -6.5e4],
     "bfloat16": [0.0, -0.0, 1e-40, 88.0, -88.0, 1e4, -1e4],
 }
+
+
+#: Kinds of inputs that are compared entry by entry, without classes.
+ENTRYWISE = ("entries", "counts", "rates", "measured")
+#: What the exponential of stays well within the dtype: of the gradient, which is as large, and of sums.
+EXPONENT = {"float64": 700.0, "float32": 80.0, "float16": 10.0, "bfloat16": 80.0}
 
 
 @dataclass(frozen=True)
@@ -194,16 +214,18 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     if loss is al.BCELoss:
         options["weight"] = draw(bce_weight(shape))
         options["edge_label"] = kind == "edges"
-    if kind == "entries":
+    if "log_input" in fields:
+        options["log_input"] = kind == "counts"
+    if kind in ENTRYWISE:
         options["reduction"] = draw(st.sampled_from(["mean", "sum", "none", "parts"]))
     selecting = loss.__name__ in SELECTING or options.get("top_k_percent_pixels", 1.0) < 1.0
     dtype = "float64" if selecting or one_shape else draw(st.sampled_from(["float64", *backend.dtypes()]))
     ignore = draw(st.sampled_from([255, 255, None, -1, 0]))
     if kind == "probabilities" or "ignore_index" not in fields:
         ignore = 255
-    limit = LARGEST_HALF.get(loss.__name__, math.inf) if dtype == "float16" else math.inf
+    limit = LARGEST_HALF.get(loss.__name__, 6e4 if kind in ENTRYWISE else math.inf) if dtype == "float16" else math.inf
     hostile = [x for x in HOSTILE[dtype] if abs(x) < limit]
-    sample = inputs(draw, rng, kind, shape, ignore, hostile, clean=options.get("label_smoothing", 0.0) > 0)
+    sample = inputs(draw, rng, kind, shape, ignore, dtype, hostile, clean=options.get("label_smoothing", 0.0) > 0)
     if "ignore_index" in fields:
         options["ignore_index"] = ignore
     if "axis" in fields and kind not in ("edges", "points") and not one_shape:
@@ -239,6 +261,7 @@ def inputs(
     kind: str,
     shape: Shape,
     ignore: int | None,
+    dtype: str,
     hostile: list[float],
     *,
     clean: bool,
@@ -251,13 +274,20 @@ def inputs(
         logits.reshape(-1)[place] = draw(st.sampled_from(hostile))
     if draw(st.booleans()) and shape.space:
         logits[..., -1] = logits[..., 0]  # pixels that tie
-    if kind == "entries" or kind == "multilabel":
-        target = rng.normal(size=shape.logits) if kind == "entries" else probabilities(rng, shape.logits)
+    if kind in ("counts", "rates"):
+        logits = np.minimum(logits, EXPONENT[dtype]) if kind == "counts" else np.abs(logits)
+    if kind in (*ENTRYWISE, "multilabel"):
+        target = target_of(rng, kind, shape.logits)
         ignored = rng.random(shape.logits) < draw(st.sampled_from([0.0, 0.3, 1.0]))
         if ignore is not None:
             target[ignored] = ignore
             spoil(draw, logits, target == ignore)
-        return Sample(logits, target, ignored=None if ignore is None else target == ignore)
+        ignored = None if ignore is None else target == ignore
+        if kind != "measured":
+            return Sample(logits, target, ignored=ignored)
+        # The gradient is as the square of the mean: a tenth of the largest number fits where that is small.
+        mean = np.clip(logits, -100.0, 100.0) if dtype == "float16" else logits
+        return Sample((mean, rng.random(shape.logits) + 0.5 * (dtype == "float16")), target, ignored=ignored)
     if kind == "probabilities":
         target = probabilities(rng, shape.logits)
         return Sample(logits, target, {})
@@ -310,6 +340,13 @@ def before_maps(
     ignored = np.broadcast_to(np.reshape(at_points, (shape.images, 1, -1)).astype(bool), shape.logits)
     spoil(draw, logits, ignored)
     return Sample((logits, points), labels, {}, ignored)
+
+
+def target_of(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a target for each entry."""
+    if kind == "multilabel":
+        return probabilities(rng, shape)
+    return rng.poisson(1.5, size=shape).astype(np.float64) if kind in ("counts", "rates") else rng.normal(size=shape)
 
 
 def probabilities(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

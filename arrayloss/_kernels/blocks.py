@@ -5,6 +5,7 @@ For NumPy, and torch on the host.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, _ruled_i
 
 
 def entries_rule(
+    library: Any,
     xp: Namespace,
     size: int,
     x: Array,
@@ -24,31 +26,43 @@ def entries_rule(
 ) -> Rule:
     """Return the losses of a formula or their total, and the rule, both computed `size` entries at a time.
 
-    The rule computes slopes anew: that is cheaper than to write them and read them again, and nothing is kept.
+    The formula is given `xp`; what is called once for each block besides is of the module `library` itself, to save
+    time. The rule computes slopes anew: that is cheaper than to write them and read them again, and nothing is kept.
     """
     number, shape = math.prod(x.shape), tuple(x.shape)
-    flat = [None if a is None else xp.reshape(a, (-1,)) for a in (x, t, valid)]
-    blocks = [slice(start, start + size) for start in range(0, number, size)]
 
-    def each(of: Any) -> Iterator[tuple[slice, Array]]:
-        for at in blocks:
-            x, t, valid = (None if a is None else a[at] for a in flat)
-            yield at, _where(xp, valid, of(xp, _where(xp, valid, x), t, *options))
+    def split(a: Array | None) -> list[Any]:
+        starts = range(0, number, size)
+        if a is None:
+            return [None] * len(starts)
+        a = library.reshape(a, (-1,))
+        # torch alone has this method, and its slices are slow.
+        return a.split(size) if hasattr(a, "split") else [a[start : start + size] for start in starts]
+
+    flat = library.reshape(x, (-1,))
+    given = [split(a) for a in (flat, t, valid)]
+
+    def each(of: Any) -> Iterator[Array]:
+        for x, t, valid in zip(*given, strict=True):
+            if valid is None:
+                yield of(xp, x, t, *options)
+            else:
+                yield library.where(valid, of(xp, library.where(valid, x, 0.0), t, *options), 0.0)
 
     def vjp(g: Array) -> Array:
-        gradient = xp.empty_like(flat[0])
-        g = g if g.ndim == 0 else xp.reshape(g, (-1,))
-        for at, slopes in each(formula.slopes):
-            xp.multiply(slopes, g if g.ndim == 0 else g[at], out=gradient[at])
-        return xp.reshape(gradient, shape)
+        gradient = library.empty_like(flat)
+        scales = split(g) if g.ndim else itertools.repeat(g)
+        for slopes, scale, out in zip(each(formula.slopes), scales, split(gradient), strict=False):
+            library.multiply(slopes, scale, out=out)
+        return library.reshape(gradient, shape)
 
     if total:
-        sums = [xp.sum(losses) for _, losses in each(formula.losses)]
-        return xp.sum(xp.stack(sums)) if sums else xp.sum(x), vjp
-    found = xp.empty_like(flat[0])
-    for at, losses in each(formula.losses):
-        found[at] = losses
-    return xp.reshape(found, shape), vjp
+        sums = [losses.sum() for losses in each(formula.losses)]
+        return library.sum(library.stack(sums)) if sums else library.sum(x), vjp
+    found = library.empty_like(flat)
+    for losses, out in zip(each(formula.losses), split(found), strict=True):
+        out[...] = losses
+    return library.reshape(found, shape), vjp
 
 
 def both_rule(

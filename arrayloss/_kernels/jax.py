@@ -469,32 +469,49 @@ def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | No
     return _jitted_binary_label_total(x, labels, valid)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def _entries(x: Array, t: Array | None, valid: Array | None, formula: Formula, options: tuple[float, ...]) -> Array:
-    return where_or(jnp, valid, formula.losses(NAMESPACE, where_or(jnp, valid, x, 0), t, *options), 0)
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4, 5))
+def _entries(
+    x: Array, t: Array | None, valid: Array | None, formula: Formula, options: tuple[float, ...], total: bool
+) -> Array:
+    losses = where_or(jnp, valid, formula.losses(NAMESPACE, where_or(jnp, valid, x, 0), t, *options), 0)
+    return _sum(losses) if total else losses
 
 
-def _entries_jvp(formula: Formula, options: tuple[float, ...], primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _entries_jvp(
+    formula: Formula, options: tuple[float, ...], total: bool, primals: Any, tangents: Any
+) -> tuple[Array, Array]:
     x, t, valid = primals
-    x = where_or(jnp, valid, x, 0)
+    clean = where_or(jnp, valid, x, 0)
     change = jnp.zeros_like(x)
     if not isinstance(tangents[0], SymbolicZero):
-        change += formula.slopes(NAMESPACE, x, t, *options) * tangents[0]
+        change += formula.slopes(NAMESPACE, clean, t, *options) * tangents[0]
     if t is not None and not isinstance(tangents[1], SymbolicZero):
-        change += jax.jvp(lambda t: formula.losses(NAMESPACE, x, t, *options), (t,), (tangents[1],))[1]
-    losses = where_or(jnp, valid, formula.losses(NAMESPACE, x, t, *options), 0)
-    return losses, where_or(jnp, valid, change, 0)
+        change += jax.jvp(lambda t: formula.losses(NAMESPACE, clean, t, *options), (t,), (tangents[1],))[1]
+    change = where_or(jnp, valid, change, 0)
+    return _held_entries(x, t, valid, formula, options, total), _sum(change) if total else change
 
 
 _entries.defjvp(_entries_jvp, symbolic_zeros=True)
+
+
+def _held_entries(
+    x: Array, t: Array | None, valid: Array | None, formula: Formula, options: tuple[float, ...], total: bool
+) -> Array:
+    """Return `_entries`; a large total on its own, since XLA on the CPU shares passes between it and the slopes."""
+    if not total or x.size < _LARGE:
+        return _entries(x, t, valid, formula, options, total)
+    return _held(
+        lambda *arrays: _entries(*arrays, formula, options, True),
+        lambda *arrays: jnp.sum(_entries(*arrays, formula, options, False)),
+        *(x, t, valid),
+    )
 
 
 @partial(jax.jit, static_argnums=(3, 4, 5))
 def _jitted_entries(
     x: Array, t: Array | None, valid: Array | None, formula: Formula, options: tuple[float, ...], total: bool
 ) -> Array:
-    losses = _entries(x, t, valid, formula, options)
-    return _sum(losses) if total else losses
+    return _entries(x, t, valid, formula, options, total)
 
 
 def entry_losses(

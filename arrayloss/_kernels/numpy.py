@@ -324,7 +324,7 @@ def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | No
 
 
 def _entries_rule(*arguments: Any) -> Rule:
-    return _quiet_rule(blocks.entries_rule, array_api_compat.numpy, _ENTRIES, *arguments)
+    return _quiet_rule(blocks.entries_rule, np, array_api_compat.numpy, _ENTRIES, *arguments)
 
 
 def _quiet_rule(rule: Any, *arguments: Any) -> Rule:

@@ -10,7 +10,7 @@ import numpy as np
 from reference._tools import Position, Result, reduce
 
 
-def _entrywise(
+def entrywise(
     logits: Any, target: Any, loss: Callable[[float], float], ignore_index: int | None, reduction: str
 ) -> Result:
     prediction, truth = np.asarray(logits).astype(np.float64), np.asarray(target).astype(np.float64)
@@ -25,9 +25,9 @@ def _entrywise(
 
 def l1_loss(logits: Any, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> Result:
     """|prediction - target| where the target is not ignore_index."""
-    return _entrywise(logits, target, abs, ignore_index, reduction)
+    return entrywise(logits, target, abs, ignore_index, reduction)
 
 
 def mse_loss(logits: Any, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> Result:
     """(prediction - target)^2 where the target is not ignore_index."""
-    return _entrywise(logits, target, lambda difference: difference * difference, ignore_index, reduction)
+    return entrywise(logits, target, lambda difference: difference * difference, ignore_index, reduction)
