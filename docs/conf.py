@@ -102,12 +102,12 @@ def page(name: str, function: str | None) -> str:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Return a table of names, each row ending in the first sentence of its last name's docstring."""
+    """Return a table of names, those of a row below one another, with the first sentence of its last one's docstring."""
     lines = [".. list-table::", "   :widths: auto", ""]
     for names in rows:
         summary = inspect.getdoc(getattr(al, names[-1])).partition("\n\n")[0].replace("\n", " ")
-        first, *rest = [f":py:obj:`~arrayloss.{name}`" for name in names] + [summary]
-        lines += [f"   * - {first}", *(f"     - {cell}" for cell in rest)]
+        first, *rest = [f"| :py:obj:`~arrayloss.{name}`" for name in names]
+        lines += [f"   * - {first}", *(f"       {name}" for name in rest), f"     - {summary}"]
     return rst("\n".join(lines))
 
 

@@ -83,10 +83,10 @@ def log_odds(logits):
 
 _PROBABILITY = (
     "The loss compares the probabilities of all classes with the one-hot target; the gradient is carried on through "
-    "the softmax. "
+    "the softmax."
 )
 _ODDS = "The score is the log odds of motorcycle against all other classes"
-_TEACHER = f"The teacher is the same network after {TEACHER} steps. "
+_TEACHER = f"The teacher is the same network after {TEACHER} steps."
 #: One of each loss that makes a picture, with options that select some, but not most, of the pixels of the small one.
 FED: tuple[Fed, ...] = (
     Fed(
@@ -124,18 +124,18 @@ FED: tuple[Fed, ...] = (
     ),
     Fed(
         lambda loss, z, view: loss((z, view.edges), view.labels),
-        "The edges are those of the target, `al.label_edges(labels)`. ",
+        "The edges are those of the target, `al.label_edges(labels)`.",
         (al.EdgeAttentionLoss(), al.OhemEdgeAttentionLoss(min_kept=500)),
     ),
     Fed(
         lambda loss, z, view: loss(z, view.labels, noise=np.zeros(z.shape, dtype=np.float32)),
-        "The noise is 0. ",
+        "The noise is 0.",
         (al.DualTaskLoss(),),
     ),
-    Fed(lambda loss, z, view: loss(log_odds(z), view.is_focus), f"{_ODDS}. ", (al.LovaszHingeLoss(),)),
+    Fed(lambda loss, z, view: loss(log_odds(z), view.is_focus), f"{_ODDS}.", (al.LovaszHingeLoss(),)),
     Fed(
         lambda loss, z, view: loss(log_odds(z), view.labels),
-        f"{_ODDS}, taken for that of a detail, since the network has no head for these. ",
+        f"{_ODDS}, taken for that of a detail, since the network has no head for these.",
         (al.DetailAggregateLoss(),),
     ),
     Fed(
@@ -158,13 +158,13 @@ FED: tuple[Fed, ...] = (
     ),
     Fed(
         lambda loss, z, view: loss((softmax(z), np.full(z.shape, 0.1, dtype=np.float32)), view.one_hot),
-        _PROBABILITY + "The variance is 0.1 everywhere, which leaves the map of MSE. ",
+        _PROBABILITY + " The variance is 0.1 everywhere, which leaves the map of MSE.",
         (al.GaussianNLLLoss(),),
     ),
     Fed(
         lambda loss, z, view: loss(softmax(z), view.one_hot),
         "The rates are the probabilities of all classes, the counts the one-hot target; the gradient is carried on "
-        "through the softmax. ",
+        "through the softmax.",
         (al.PoissonNLLLoss(log_input=False),),
     ),
 )
