@@ -87,6 +87,24 @@ class Inputs:
             raise TypeError(f"{self.function}: {argument} has dtype {dtype_name(values)}, expected a real dtype")
         return self.xp.reshape(self.xp.astype(values, self.logits.dtype), shape)
 
+    def drawn(self, like: Array, noise: Any, rng: Any) -> Array | None:
+        """Return noise in the shape of an array: drawn, or 0 where it is the number 0; None where an array is given."""
+        xp, k = self.xp, self.kernels
+        if noise is not None and rng is not None:
+            raise ValueError(f"{self.function}: noise and rng are both given, expected one of them")
+        like = xp.astype(k.constant(like), self.logits.dtype)
+        if noise is None:
+            try:
+                return k.gumbel(xp, like, rng)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{self.function}: {error}") from None
+        if isinstance(noise, (int, float)):
+            if noise != 0:
+                raise ValueError(f"{self.function}: noise is {noise}, expected 0 or an array")
+            return xp.zeros_like(like)
+        common_library(self.function, {"logits": self.logits, "noise": noise})
+        return None
+
     def per_position(self, argument: str, values: Array) -> Array:
         """Return weights of positions, 0 where ignored."""
         return self.kernels.where_or(self.xp, self.valid, self.one_per_position(argument, values), 0.0)
@@ -153,6 +171,14 @@ def _same_device(function: str, library: Library, arrays: dict[str, Any]) -> Non
             raise ValueError(
                 f"{function}: {given[0][0]} is on device {given[0][1]} but {argument} is on {device}; move one of them"
             )
+
+
+def pair(function: str, logits: Any, meaning: str) -> tuple[Array, Array]:
+    """Return the two arrays of logits that are a tuple; `meaning` names them in the error."""
+    if not isinstance(logits, (tuple, list)) or len(logits) != 2:
+        came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
+        raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: ({meaning})")
+    return logits[0], logits[1]
 
 
 def class_axis(function: str, logits: Array, axis: int) -> int:

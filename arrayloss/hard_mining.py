@@ -427,10 +427,7 @@ def _hard(inputs: Inputs, options: dict[str, Any], class_weight: Array | None) -
 
 def _open_with_edge(function: str, logits: Any, target: Array, options: dict[str, Any]) -> Inputs:
     """Return the inputs of the segmentation logits, valid only where the edge exceeds the threshold."""
-    if not isinstance(logits, (tuple, list)) or len(logits) != 2:
-        came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
-        raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: (segmentation logits, edge)")
-    scores, edge = logits
+    scores, edge = _inputs.pair(function, logits, "segmentation logits, edge")
     inputs = _inputs.open_classes(
         function,
         scores,
