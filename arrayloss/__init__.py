@@ -51,6 +51,12 @@ from arrayloss.regression import (
     l1_loss,
     mse_loss,
 )
+from arrayloss.relation import (
+    PixelContrastLoss,
+    RMILoss,
+    pixel_contrast_loss,
+    rmi_loss,
+)
 
 __version__ = "0.1.0"
 
@@ -69,6 +75,8 @@ __all__ = [
     "MixedLoss",
     "OhemCrossEntropyLoss",
     "OhemEdgeAttentionLoss",
+    "PixelContrastLoss",
+    "RMILoss",
     "RelaxBoundaryLoss",
     "bce_loss",
     "bootstrapped_cross_entropy_loss",
@@ -84,6 +92,8 @@ __all__ = [
     "mse_loss",
     "ohem_cross_entropy_loss",
     "ohem_edge_attention_loss",
+    "pixel_contrast_loss",
     "relax_boundary_loss",
+    "rmi_loss",
     "value_and_grad",
 ]

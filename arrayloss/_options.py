@@ -147,6 +147,8 @@ def _coefficients(function: str, option: str, value: Any) -> tuple[float, ...]:
 
 _CHECKS: dict[str, Check] = {
     "axis": _integer(),
+    "base_temperature": _number(0, open_low=True),
+    "bce_weight": _number(0, 1),
     "border": _integer(0),
     "calculate_weights": _flag,
     "classes": _classes,
@@ -157,14 +159,19 @@ _CHECKS: dict[str, Check] = {
     "label_smoothing": _number(0, 1),
     "loss_th": _number(),
     "losses": _losses,
+    "max_samples": _integer(1),
+    "max_views": _integer(1),
     "min_K": _integer(0),
     "min_kept": _integer(0),
     "per_image": _flag,
+    "pool": _choice("avg", "max"),
     "pos_weight": _optional(_dynamic_or(_number_or_weights)),
     "radius": _number(0),
     "reduction": _choice(*REDUCTIONS, "parts"),
     "smooth": _number(0),
+    "stride": _integer(1),
     "tau": _number(0, open_low=True),
+    "temperature": _number(0, open_low=True),
     "thresh": _number(0, 1),
     "top_k_percent_pixels": _number(0, 1),
     "upper_bound": _number(0),
@@ -179,6 +186,9 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("lovasz_hinge_loss", "reduction"): _choice(*REDUCTIONS),
     ("lovasz_softmax_loss", "reduction"): _choice(*REDUCTIONS),
     ("mixed_loss", "reduction"): _optional(_choice(*REDUCTIONS)),
+    ("pixel_contrast_loss", "reduction"): _choice(*REDUCTIONS),
+    ("rmi_loss", "radius"): _integer(1),
+    ("rmi_loss", "reduction"): _choice(*REDUCTIONS),
 }
 
 

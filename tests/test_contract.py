@@ -24,6 +24,8 @@ WITHOUT_PARTS = {
     "dual_task_loss",
     "lovasz_hinge_loss",
     "lovasz_softmax_loss",
+    "pixel_contrast_loss",
+    "rmi_loss",
 }
 #: Relative tolerance of values and, of its largest entry, of gradients, by dtype of the logits.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
@@ -229,7 +231,7 @@ def test_class_axis_anywhere(case: Case, backend: Backend, rng: np.random.Genera
 @every_case
 @pytest.mark.backends("numpy", "strict", "torch")
 def test_pixel_order_changes_nothing(case: Case, backend: Backend, rng: np.random.Generator) -> None:
-    if case.make.__name__ in ("label_map", "images", "noisy"):
+    if case.make.__name__ in ("label_map", "images", "noisy", "patches", "soft_images"):
         return  # neighbourhoods matter
     sample = case.make(rng)
     order = rng.permutation(sample.parts[0].shape[-1])
@@ -401,7 +403,7 @@ def test_half_precision_sums_do_not_overflow(backend: Backend) -> None:
 
 # Bad input ----------------------------------------------------------------------------------------------------------
 
-LABELLED = ("labels", "binary", "images", "noisy", "edged", "sparse", "two_scores")
+LABELLED = ("labels", "binary", "images", "noisy", "edged", "embedded", "patches", "sparse", "two_scores")
 LABEL_CASES = [c for c in CASES if c.make.__name__ in LABELLED and c.options.get("ignore_index", 0) != 0]
 
 
@@ -469,11 +471,19 @@ BAD_OPTIONS = [
     ("label_smoothing", 1.5),
     ("top_k_percent_pixels", 1.5),
     ("top_k_percent_pixels", "all"),
+    ("base_temperature", 0.0),
+    ("bce_weight", 1.5),
+    ("max_samples", 0),
+    ("max_views", 2.0),
+    ("pool", "median"),
+    ("radius", -1),
     ("smooth", -1),
     ("smooth", float("inf")),
     ("pos_weight", [1.0, 2.0]),
     ("pos_weight", -1.0),
     ("edge_label", 1),
+    ("stride", 0),
+    ("temperature", 0.0),
 ]
 
 

@@ -35,12 +35,14 @@ KINDS: dict[str, list[str]] = {
     "MixedLoss": ["labels"],
     "OhemCrossEntropyLoss": ["labels"],
     "OhemEdgeAttentionLoss": ["edged"],
+    "PixelContrastLoss": ["embedded"],
+    "RMILoss": ["images", "image probabilities"],
     "RelaxBoundaryLoss": ["images"],
 }
 #: Losses that select or sort: where two float32 numbers tie and the float64 ones do not, both results are right.
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
-#: Losses whose float32 values are held to 1e-4 (see golden/README.md).
-WIDE = ("Lovasz", "DualTask", "MixedLoss")
+#: Losses whose float32 values are held to 1e-4 (see golden/README.md and cases.py).
+WIDE = ("Lovasz", "DualTask", "MixedLoss", "RMI")
 
 WEIGHTS = st.sampled_from([0.0, 1e-3, 0.5, 1.0, 3.0])
 
@@ -73,6 +75,8 @@ def bce_weight(shape: Shape) -> st.SearchStrategy[Any]:
 
 #: A strategy for every option of every loss.
 OPTIONS: dict[str, Any] = {
+    "base_temperature": lambda shape: st.sampled_from([0.07, 1.0]),
+    "bce_weight": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
     "border": lambda shape: st.integers(0, 3),
     "calculate_weights": lambda shape: st.booleans(),
     "classes": lambda shape: st.one_of(
@@ -85,12 +89,18 @@ OPTIONS: dict[str, Any] = {
     "label_smoothing": lambda shape: st.sampled_from([0.0, 0.0, 0.1, 1.0]),
     "loss_th": lambda shape: st.sampled_from([0.0, 0.31, 2.0, 1e3]),
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
+    "max_samples": lambda shape: st.sampled_from([1, 5, 30]),
+    "max_views": lambda shape: st.sampled_from([1, 2, 3, 7]),
     "min_K": lambda shape: st.sampled_from([1, 2, 5, 1000]),
     "min_kept": lambda shape: st.sampled_from([0, 1, 3, 1000]),
     "per_image": lambda shape: st.booleans(),
+    "pool": lambda shape: st.sampled_from(["avg", "max"]),
     "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
+    "radius": lambda shape: st.integers(1, 2),
     "smooth": lambda shape: st.sampled_from([0.0, 1e-6, 1.0, 1e3]),
+    "stride": lambda shape: st.integers(1, min(shape.space) // 2),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
+    "temperature": lambda shape: st.sampled_from([0.1, 0.5, 2.0]),
     "thresh": lambda shape: st.sampled_from([0.0, 0.31, 0.7, 1.0]),
     "top_k_percent_pixels": lambda shape: st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0]),
     "upper_bound": lambda shape: st.sampled_from([0.5, 1.0, 3.0]),
@@ -136,7 +146,7 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     selecting = loss.__name__ in SELECTING or options.get("top_k_percent_pixels", 1.0) < 1.0
     dtype = "float64" if selecting or one_shape else draw(st.sampled_from(["float64", *backend.dtypes()]))
     ignore = draw(st.sampled_from([255, 255, None, -1, 0]))
-    if kind == "probabilities" or "ignore_index" not in fields:
+    if kind in ("image probabilities", "probabilities") or "ignore_index" not in fields:
         ignore = 255
     sample = inputs(draw, rng, kind, shape, ignore, dtype, clean=options.get("label_smoothing", 0.0) > 0)
     if "ignore_index" in fields:
@@ -154,7 +164,7 @@ CLASSES_OF = {"one class": 1, "two classes": 2, "edges": 1}
 @st.composite
 def shapes(draw: Any, kind: str) -> Shape:
     """Draw sizes, with images where the kind needs them and else of any number of dimensions, empty ones included."""
-    if kind in ("edges", "images", "noisy"):
+    if kind in ("edges", "image probabilities", "images", "noisy"):
         space = (draw(st.integers(3, 5)), draw(st.integers(3, 6)))
     else:
         space = tuple(draw(st.lists(st.integers(1, 4), max_size=3)))
@@ -182,7 +192,7 @@ def inputs(
             target[ignored] = ignore
             spoil(draw, logits, target == ignore)
         return Sample(logits, target, ignored=None if ignore is None else target == ignore)
-    if kind == "probabilities":
+    if kind in ("image probabilities", "probabilities"):
         target = probabilities(rng, shape.logits)
         return Sample(logits, target, {})
     labels = rng.integers(0, max(shape.classes, 3 if kind == "edges" else 2), size=shape.positions)
@@ -196,6 +206,11 @@ def inputs(
     everywhere = np.broadcast_to(~valid[:, None], logits.shape)
     spoil(draw, logits, everywhere)
     arrays = {"noise": rng.gumbel(size=shape.logits)} if kind == "noisy" else {}
+    if kind == "embedded":
+        embedding = rng.normal(size=(shape.images, 4, *shape.space)) * scale
+        np.copyto(embedding, np.nan, where=~valid[:, None])
+        arrays = {"noise": rng.random(shape.positions)}
+        return Sample((embedding, logits), labels, arrays, np.broadcast_to(~valid[:, None], embedding.shape))
     if kind == "edged":
         return Sample((logits, rng.random((shape.images, 1, *shape.space))), labels, arrays, everywhere)
     return Sample(logits, labels, arrays, everywhere)
@@ -227,7 +242,8 @@ def moved(sample: Sample, axis: int, shape: Shape) -> Sample:
     return Sample(
         logits if isinstance(sample.logits, tuple) else logits[0],
         np.moveaxis(sample.target, 1, axis) if like_logits and sample.target.dtype.kind == "f" else sample.target,
-        {name: np.moveaxis(x, 1, axis) for name, x in sample.arrays.items()},
+        # What has a number per position has no class axis to move.
+        {name: np.moveaxis(x, 1, axis) if x.shape == shape.logits else x for name, x in sample.arrays.items()},
         None if sample.ignored is None else np.moveaxis(sample.ignored, 1, axis),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,15 @@ from arrayloss._cli.scenes import CLASSES, IGNORED
 Array = Any
 
 #: Values for options that have no default, or one that selects most of the demo's few pixels: among those that are
-#: all but certain, float32 has ties that float64 has not, and libraries would rightly select differently.
+#: all but certain, float32 has ties that float64 has not, and libraries would rightly select differently. Small windows
+#: fit into small scenes.
 _OPTIONS: dict[str, Any] = {
     "losses": (arrayloss.CrossEntropyLoss(), arrayloss.DiceLoss(smooth=1.0)),
     "coef": (1.0, 1.0),
     "min_K": 512,
     "loss_th": 0.1,
     "min_kept": 512,
+    "stride": 2,
 }
 
 
@@ -55,10 +58,11 @@ def _trial(loss_class: type[arrayloss.Loss], scores: Array, labels: Array) -> Tr
 
     given = {name: value for name, value in _OPTIONS.items() if name in options_of(loss_class)}
     loss = loss_class(**given)
-    # Noise that is 0 leaves a random loss with nothing to draw.
-    noise = {"noise": np.zeros_like(scores)} if "noise" in call_arrays(loss_class) else {}
+    # Noise that is 0 leaves a random loss with nothing to draw: one number for each score, or for each position.
+    shapes = (scores.shape, labels.shape)
+    noises = [{"noise": np.zeros(s, scores.dtype)} for s in shapes] if "noise" in call_arrays(loss_class) else [{}]
     refusals = []
-    for logits, target in _forms(scores, labels):
+    for (logits, target), noise in itertools.product(_forms(scores, labels), noises):
         try:
             loss(logits, target, **noise)
         except (TypeError, ValueError) as error:
@@ -75,6 +79,8 @@ def _forms(scores: Array, labels: Array) -> Iterator[tuple[Any, Array]]:
     yield scores, labels
     edge = arrayloss.label_edges(labels, radius=1.0, ignore_index=IGNORED) == 1
     yield (scores, edge[:, None].astype(scores.dtype)), labels
+    # Losses of an embedding: the scores are one.
+    yield (scores, scores), labels
     # Losses that compare entry by entry: probabilities with what they should be.
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     one_hot = (labels[:, None] == np.arange(len(CLASSES))[:, None, None]).astype(scores.dtype)
