@@ -202,7 +202,7 @@ def gaussian_nll_loss(
     [2.     0.6931 0.    ]
     """
     options = check("gaussian_nll_loss", full=full, eps=eps, reduction=reduction, ignore_index=ignore_index)
-    mean, spread = _inputs.pair("gaussian_nll_loss", logits, "(mean, variance)")
+    mean, spread = _inputs.pair("gaussian_nll_loss", logits, "mean, variance")
     inputs = _inputs.open_entries(
         "gaussian_nll_loss",
         mean,

@@ -102,7 +102,7 @@ def page(name: str, function: str | None) -> str:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Return a table of names, those of a row below one another, with the first sentence of its last one's docstring."""
+    """Return a table of names, those of a row below one another, with the first sentence of its last docstring."""
     lines = [".. list-table::", "   :widths: auto", ""]
     for names in rows:
         summary = inspect.getdoc(getattr(al, names[-1])).partition("\n\n")[0].replace("\n", " ")
