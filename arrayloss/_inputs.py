@@ -90,6 +90,24 @@ class Inputs:
             raise TypeError(f"{self.function}: {argument} has dtype {dtype_name(values)}, expected a real dtype")
         return self.xp.reshape(self.xp.astype(values, self.logits.dtype), shape)
 
+    def drawn(self, like: Array, noise: Any, rng: Any) -> Array | None:
+        """Return noise in the shape of an array: drawn, or 0 where it is the number 0; None where an array is given."""
+        xp, k = self.xp, self.kernels
+        if noise is not None and rng is not None:
+            raise ValueError(f"{self.function}: noise and rng are both given, expected one of them")
+        like = xp.astype(k.constant(like), self.logits.dtype)
+        if noise is None:
+            try:
+                return k.gumbel(xp, like, rng)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{self.function}: {error}") from None
+        if isinstance(noise, (int, float)):
+            if noise != 0:
+                raise ValueError(f"{self.function}: noise is {noise}, expected 0 or an array")
+            return xp.zeros_like(like)
+        common_library(self.function, {"logits": self.logits, "noise": noise})
+        return None
+
     def per_position(self, argument: str, values: Array) -> Array:
         """Return weights of positions, 0 where ignored."""
         return self.kernels.where_or(self.xp, self.valid, self.one_per_position(argument, values), 0.0)
@@ -209,6 +227,14 @@ def _same_device(function: str, library: Library, arrays: dict[str, Any]) -> Non
             raise ValueError(
                 f"{function}: {given[0][0]} is on device {given[0][1]} but {argument} is on {device}; move one of them"
             )
+
+
+def pair(function: str, logits: Any, meaning: str) -> tuple[Array, Array]:
+    """Return the two arrays of logits that are a tuple; `meaning` names them in the error."""
+    if not isinstance(logits, (tuple, list)) or len(logits) != 2:
+        came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
+        raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: ({meaning})")
+    return logits[0], logits[1]
 
 
 def class_axis(function: str, logits: Array, axis: int) -> int:
@@ -402,14 +428,6 @@ def open_entries(
     return Inputs(function, library, x, None, given, valid, bad, 1, True)
 
 
-def pair(function: str, logits: Any, meaning: str) -> tuple[Array, Array]:
-    """Return the logits of a loss that takes two arrays."""
-    if not isinstance(logits, (tuple, list)) or len(logits) != 2:
-        came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
-        raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: {meaning}")
-    return logits[0], logits[1]
-
-
 def _same_shape(function: str, argument: str, values: Array, shape: tuple[int, ...]) -> None:
     if tuple(values.shape) != shape:
         raise ValueError(
@@ -423,7 +441,7 @@ def open_points(function: str, logits: Any, target: Array, axis: int, ignore_ind
 
     The points are `(x, y)` or `(x, y, z)`, in [0, 1] of the maps; the last coordinate is along the first axis of space.
     """
-    scores, points = _two(function, logits, "(point logits, points)")
+    scores, points = pair(function, logits, "point logits, points")
     library, x = open_logits(function, {"logits[0]": scores, "logits[1]": points, "target": target}, "logits[0]")
     if scores.ndim != 3:
         raise ValueError(f"{function}: logits[0] has shape {tuple(scores.shape)}, expected (N, C, P)")
@@ -443,14 +461,6 @@ def open_points(function: str, logits: Any, target: Array, axis: int, ignore_ind
     if outside is not None:
         bad = outside if bad is None else bad * outside
     return Inputs(function, library, x, labels, None, valid, bad, axis, True)
-
-
-def _two(function: str, logits: Any, names: str) -> tuple[Array, Array]:
-    """Return both of the arrays that a loss takes as its logits."""
-    if isinstance(logits, (tuple, list)) and len(logits) == 2:
-        return logits[0], logits[1]
-    came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
-    raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: {names}")
 
 
 def _space(function: str, target: Array, images: int, dimensions: int) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ from arrayloss import _inputs, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._kernels.generic import TRIANGLE
 from arrayloss._loss import Loss
-from arrayloss._namespace import common_library
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -272,24 +271,14 @@ class DualTaskLoss(Loss, function=dual_task_loss):
 
 def _noise(inputs: Inputs, logits: Array, noise: Any, rng: Any) -> Array:
     """Return the noise of a call in the layout of the inputs: as given, none, or drawn."""
-    xp, k = inputs.xp, inputs.kernels
-    if noise is not None and rng is not None:
-        raise ValueError("dual_task_loss: noise and rng are both given, expected one of them")
-    if noise is None:
-        try:
-            return k.gumbel(xp, k.constant(inputs.logits), rng)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"dual_task_loss: {error}") from None
-    if isinstance(noise, (int, float)):
-        if noise != 0:
-            raise ValueError(f"dual_task_loss: noise is {noise}, expected 0 or an array in the shape of the logits")
-        return 0.0
-    common_library("dual_task_loss", {"logits": logits, "noise": noise})
+    drawn = inputs.drawn(inputs.logits, noise, rng)
+    if drawn is not None:
+        return drawn
     if tuple(noise.shape) != tuple(logits.shape):
         raise ValueError(
             f"dual_task_loss: noise has shape {tuple(noise.shape)}, expected {tuple(logits.shape)}, that of the logits"
         )
-    return _inputs.class_axis_to_1(xp, xp.astype(noise, inputs.logits.dtype), inputs.axis)
+    return _inputs.class_axis_to_1(inputs.xp, inputs.xp.astype(noise, inputs.logits.dtype), inputs.axis)
 
 
 def _cut(x: Array, axis: int, start: int, stop: int) -> Array:

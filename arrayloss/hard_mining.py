@@ -427,7 +427,7 @@ def _hard(inputs: Inputs, options: dict[str, Any], class_weight: Array | None) -
 
 def _open_with_edge(function: str, logits: Any, target: Array, options: dict[str, Any]) -> Inputs:
     """Return the inputs of the segmentation logits, valid only where the edge exceeds the threshold."""
-    scores, edge = _inputs.pair(function, logits, "(segmentation logits, edge)")
+    scores, edge = _inputs.pair(function, logits, "segmentation logits, edge")
     inputs = _inputs.open_classes(
         function,
         scores,

@@ -202,7 +202,7 @@ def gaussian_nll_loss(
     [2.     0.6931 0.    ]
     """
     options = check("gaussian_nll_loss", full=full, eps=eps, reduction=reduction, ignore_index=ignore_index)
-    mean, spread = _inputs.pair("gaussian_nll_loss", logits, "(mean, variance)")
+    mean, spread = _inputs.pair("gaussian_nll_loss", logits, "mean, variance")
     inputs = _inputs.open_entries(
         "gaussian_nll_loss",
         mean,
@@ -214,12 +214,17 @@ def gaussian_nll_loss(
     xp, k = inputs.xp, inputs.kernels
     variance = k.where_or(xp, inputs.valid, inputs.one_per_entry("logits[1]", spread), 1.0)
     inputs = inputs.not_negative("logits[1]", variance)
-    # The limit is a constant to differentiation.
-    variance = variance + k.constant(xp.maximum(variance, xp.full_like(variance, options["eps"])) - variance)
+    found = k.host_range(variance)
+    if found is None or not found[0] >= options["eps"]:
+        # The limit is a constant to differentiation.
+        variance = variance + k.constant(xp.maximum(variance, xp.full_like(variance, options["eps"])) - variance)
     d = k.where_or(xp, inputs.valid, inputs.logits - inputs.target, 0.0)
-    losses = 0.5 * (xp.log(variance) + d / variance * d)
+    # Divided before it is squared, which large differences might not survive.
+    losses = xp.log(variance) + d / variance * d
     if options["full"]:
-        losses = k.where_or(xp, inputs.valid, losses + _HALF_LOG_2_PI, 0.0)
+        losses = k.where_or(xp, inputs.valid, losses + 2.0 * _HALF_LOG_2_PI, 0.0)
+    # Halved after the sum: two passes over all entries less.
+    losses = 0.5 * (losses if options["reduction"] == "none" else xp.sum(losses))
     return _reduce.positions(inputs, losses, _reduce.number_of_entries(inputs), options["reduction"])
 
 

@@ -122,12 +122,14 @@ _UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "in
 _COMPARISONS = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater"}
 _COMPARISONS |= {"ge": "greater_equal"}
 _BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "pow": "power"}
-_BINARY |= {"floordiv": "floor_divide", "mod": "remainder"}
-_BINARY |= {"matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
-
-
-_BINARY |= {"floordiv": "floor_divide", "matmul": "matmul"}
-_BINARY |= {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
+_BINARY |= {
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "matmul": "matmul",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+}
 for _name, _ufunc in (_UNARY | _COMPARISONS | _BINARY).items():
     setattr(_Array, f"__{_name}__", _operator(_ufunc))
 for _name, _ufunc in _BINARY.items():

@@ -95,7 +95,7 @@ def test_row(library: str, way: str, case: Case, rng: np.random.Generator, reque
 
             small = tuple(x[:1, ..., :3] for x in parts)
             cut = {k: v[:1, ..., :3] for k, v in arrays.items()}
-            if library == "jax" and case.make.__name__ in ("images", "noisy", "label_map"):
+            if library == "jax" and case.make.__name__ in ("images", "noisy", "label_map", "patches"):
                 small, cut = tuple(x[:1, :, :3, :3] for x in parts), {k: v[:1, :, :3, :3] for k, v in arrays.items()}
                 near = target[:1, :3, :3]
             elif case.make.__name__ in ("detailed", "pointed", "scenes"):

@@ -32,6 +32,8 @@ WITHOUT_PARTS = {
     "lovasz_softmax_loss",
     "tversky_loss",
     "semantic_connectivity_loss",
+    "pixel_contrast_loss",
+    "rmi_loss",
 }
 #: The losses of each score on its own, which a shift of all scores changes.
 BINARY = (al.AsymmetricLoss, al.BCELoss, al.HingeLoss, al.SigmoidFocalLoss, al.SquaredHingeLoss)
@@ -490,6 +492,12 @@ BAD_OPTIONS = [
     ("label_smoothing", 1.5),
     ("top_k_percent_pixels", 1.5),
     ("top_k_percent_pixels", "all"),
+    ("base_temperature", 0.0),
+    ("bce_weight", 1.5),
+    ("max_samples", 0),
+    ("max_views", 2.0),
+    ("pool", "median"),
+    ("radius", -1),
     ("smooth", -1),
     ("smooth", float("inf")),
     ("pos_weight", [1.0, 2.0]),
@@ -517,6 +525,8 @@ BAD_OPTIONS = [
     ("full", 1),
     ("log_input", "yes"),
     ("eps", -1e-8),
+    ("stride", 0),
+    ("temperature", 0.0),
 ]
 
 

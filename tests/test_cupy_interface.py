@@ -180,15 +180,18 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "lovasz_hinge": lambda xp, z, y, m: (xp, z[:, :1, ...], xp.astype(y > 1, y.dtype), m, False),
     "lovasz_softmax": lambda xp, z, y, m: (xp, z, y, m, True),
     "lovasz_weights": lambda xp, z, y, m: (xp, xp.abs(_rows(xp, z)), _rows(xp, z > 1.0), _rows(xp, z < 2.0)),
+    "matmul": lambda xp, z, y, m: (xp, z, xp.matrix_transpose(z)),
     "members_nll": lambda xp, z, y, m: (xp, z, (z > 0.0) | generic.one_hot(xp, y, 4), m),
     "one_hot": lambda xp, z, y, m: (xp, y, 4),
+    "put_positions": lambda xp, z, y, m: (xp, z[0, 0, 0, :3], _places(xp, y), tuple(y.shape)),
     "ranked_lovasz_weights": lambda xp, z, y, m: (
         xp,
         xp.sort(xp.abs(_rows(xp, z)), descending=True),
         xp.astype(_rows(xp, z > 1.0), xp.int32),
-        generic._running_sum,
+        generic.running_sum,
         generic._running_max,
     ),
+    "running_sum": lambda xp, z, y, m: (xp, y),
     "scalar_like": lambda xp, z, y, m: (xp, z, (1.0, 2.0)),
     "sigmoid": lambda xp, z, y, m: (xp, z),
     "sign": lambda xp, z, y, m: (xp, z),
@@ -202,10 +205,17 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "take_class": lambda xp, z, y, m: (xp, z[0, :, 0, 0], y),
     "top_class": lambda xp, z, y, m: (xp, z),
     "take_rows": lambda xp, z, y, m: (xp, xp.reshape(m, (m.shape[0], -1)), xp.reshape(y, (y.shape[0], -1))),
+    "take_positions": lambda xp, z, y, m: (xp, z, _places(xp, y)),
     "triangle": lambda xp, z, y, m: (xp, z, 3),
+    "unexplained": lambda xp, z, y, m: (xp, xp.tanh(z), xp.tanh(z**2), m[:, None, ...], 2),
     "where_or": lambda xp, z, y, m: (xp, z > 0.0, z, 1.0),
     "where_valid": lambda xp, z, y, m: (xp, m, z),
 }
+
+
+def _places(xp: Any, y: Any) -> Any:
+    """Return two positions of labels `(2, 30, 40)` and the place that is none."""
+    return xp.asarray([1700, 2400, 30], dtype=y.dtype)
 
 
 def _rows(xp: Any, x: Any) -> Any:

@@ -61,6 +61,8 @@ KINDS: dict[str, list[str]] = {
     "SemanticConnectivityLoss": ["labels"],
     "SECrossEntropyLoss": ["scenes"],
     "PolyLoss": ["labels", "probabilities"],
+    "PixelContrastLoss": ["embedded"],
+    "RMILoss": ["images", "image probabilities"],
     "RelaxBoundaryLoss": ["images"],
     "SigmoidFocalLoss": ["labels", "one class", "multilabel"],
     "SymmetricCrossEntropyLoss": ["labels", "probabilities"],
@@ -73,8 +75,8 @@ KINDS: dict[str, list[str]] = {
 SELECTING = {name for name in KINDS if name.startswith(("Bootstrapped", "Ohem"))}
 #: Losses of squares: the largest float16 score whose gradient, some times twice a difference, fits in float16.
 LARGEST_HALF = {"MultiMarginLoss": 1e3, "SquaredHingeLoss": 3e4}
-#: Losses whose float32 values are held to 1e-4 (see golden/README.md).
-WIDE = ("Lovasz", "DualTask", "MixedLoss")
+#: Losses whose float32 values are held to 1e-4 (see golden/README.md and cases.py).
+WIDE = ("Lovasz", "DualTask", "MixedLoss", "RMI")
 
 WEIGHTS = st.sampled_from([0.0, 1e-3, 0.5, 1.0, 3.0])
 GAMMAS = st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0, 5.0])
@@ -122,6 +124,8 @@ OPTIONS: dict[str, Any] = {
     "activation": lambda shape: st.sampled_from(["softmax", "softmax", "sigmoid"]),
     "batch": lambda shape: st.booleans(),
     "beta": lambda shape: st.sampled_from([0.0, 0.1, 1.0]),
+    "base_temperature": lambda shape: st.sampled_from([0.07, 1.0]),
+    "bce_weight": lambda shape: st.sampled_from([0.0, 0.3, 1.0]),
     "border": lambda shape: st.integers(0, 3),
     "calculate_weights": lambda shape: st.booleans(),
     "classes": lambda shape: st.one_of(
@@ -150,10 +154,13 @@ OPTIONS: dict[str, Any] = {
     "losses": lambda shape: st.just([al.CrossEntropyLoss(), al.DiceLoss(smooth=1.0)]),
     "max_components": lambda shape: st.sampled_from([1, 2, 10]),
     "margin": lambda shape: st.sampled_from([0.5, 1.0, 2.0]),
+    "max_samples": lambda shape: st.sampled_from([1, 5, 30]),
+    "max_views": lambda shape: st.sampled_from([1, 2, 3, 7]),
     "min_K": lambda shape: st.sampled_from([1, 2, 5, 1000]),
     "min_kept": lambda shape: st.sampled_from([0, 1, 3, 1000]),
     "p": lambda shape: st.sampled_from([1, 2]),
     "per_image": lambda shape: st.booleans(),
+    "pool": lambda shape: st.sampled_from(["avg", "max"]),
     "pos_weight": lambda shape: st.one_of(st.none(), st.just("dynamic"), WEIGHTS, per_class(shape)),
     "q": lambda shape: st.sampled_from([1e-6, 0.3, 0.7, 1.0]),
     "quantile": lambda shape: st.sampled_from([0.0, 1e-3, 0.5, 0.9, 1.0]),
@@ -161,6 +168,8 @@ OPTIONS: dict[str, Any] = {
     "squared": lambda shape: st.booleans(),
     "tau": lambda shape: st.sampled_from([0.3, 0.5, 2.0]),
     "temperature": lambda shape: st.sampled_from([0.5, 1.0, 3.0]),
+    "radius": lambda shape: st.integers(1, 2),
+    "stride": lambda shape: st.integers(1, min(shape.space) // 2),
     "thresh": lambda shape: st.sampled_from([0.0, 0.31, 0.7, 1.0]),
     "threshold": lambda shape: st.sampled_from([0.0, 0.05, 0.1, 0.3, 0.35, 0.6, 0.9, 1.0]),
     "top_k_percent_pixels": lambda shape: st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0]),
@@ -221,7 +230,7 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     selecting = loss.__name__ in SELECTING or options.get("top_k_percent_pixels", 1.0) < 1.0
     dtype = "float64" if selecting or one_shape else draw(st.sampled_from(["float64", *backend.dtypes()]))
     ignore = draw(st.sampled_from([255, 255, None, -1, 0]))
-    if kind == "probabilities" or "ignore_index" not in fields:
+    if kind in ("image probabilities", "probabilities") or "ignore_index" not in fields:
         ignore = 255
     limit = LARGEST_HALF.get(loss.__name__, 6e4 if kind in ENTRYWISE else math.inf) if dtype == "float16" else math.inf
     hostile = [x for x in HOSTILE[dtype] if abs(x) < limit]
@@ -245,7 +254,7 @@ SPACE_OF: dict[str, tuple[int, ...]] = {"points": (5,), "scenes": ()}
 @st.composite
 def shapes(draw: Any, kind: str) -> Shape:
     """Draw sizes, with images where the kind needs them and else of any number of dimensions, empty ones included."""
-    if kind in ("edges", "images", "noisy"):
+    if kind in ("edges", "image probabilities", "images", "noisy"):
         space = (draw(st.integers(3, 5)), draw(st.integers(3, 6)))
     elif kind in SPACE_OF:
         space = SPACE_OF[kind] and (draw(st.integers(1, 6)),)
@@ -288,7 +297,7 @@ def inputs(
         # The gradient is as the square of the mean: a tenth of the largest number fits where that is small.
         mean = np.clip(logits, -100.0, 100.0) if dtype == "float16" else logits
         return Sample((mean, rng.random(shape.logits) + 0.5 * (dtype == "float16")), target, ignored=ignored)
-    if kind == "probabilities":
+    if kind in ("image probabilities", "probabilities"):
         target = probabilities(rng, shape.logits)
         return Sample(logits, target, {})
     if kind in SPACE_OF:
@@ -313,6 +322,11 @@ def inputs(
         teacher = teacher_of(draw, rng, shape)
         spoil(draw, teacher, everywhere)
         return Sample(logits, teacher, {"labels": labels}, everywhere)
+    if kind == "embedded":
+        embedding = rng.normal(size=(shape.images, 4, *shape.space)) * scale
+        np.copyto(embedding, np.nan, where=~valid[:, None])
+        arrays = {"noise": rng.random(shape.positions)}
+        return Sample((embedding, logits), labels, arrays, np.broadcast_to(~valid[:, None], embedding.shape))
     if kind == "edged":
         return Sample((logits, rng.random((shape.images, 1, *shape.space))), labels, arrays, everywhere)
     return Sample(logits, labels, arrays, everywhere)
@@ -382,7 +396,8 @@ def moved(sample: Sample, axis: int, shape: Shape) -> Sample:
     return Sample(
         logits if isinstance(sample.logits, tuple) else logits[0],
         np.moveaxis(sample.target, 1, axis) if like_logits and sample.target.dtype.kind == "f" else sample.target,
-        {name: x if x.ndim < len(shape.logits) else np.moveaxis(x, 1, axis) for name, x in sample.arrays.items()},
+        # What has a number per position has no class axis to move.
+        {name: np.moveaxis(x, 1, axis) if x.shape == shape.logits else x for name, x in sample.arrays.items()},
         None if sample.ignored is None else np.moveaxis(sample.ignored, 1, axis),
     )
 

@@ -44,6 +44,8 @@ class Formula(NamedTuple):
 
 #: The weights by which DualTaskLoss smooths: two running means of five, one after the other.
 TRIANGLE = tuple(n / 25.0 for n in (1, 2, 3, 4, 5, 4, 3, 2, 1))
+#: What RMILoss adds to the diagonals of its sums of squares.
+RIDGE = 5e-4
 #: Whether the environment asks for the portable forms, and for torch's and XLA's own sort.
 PORTABLE = os.environ.get("ARRAYLOSS_PORTABLE", "0") not in ("", "0")
 #: What a library tells about its arrays, which has no portable form.
@@ -65,13 +67,14 @@ CONSTANTS = frozenset(
         "lovasz_weights",
         "on_host",
         "one_hot",
+        "running_sum",
         "scalar_like",
         "top_class",
         "take_rows",
     }
 )
 #: ... or in the portable form, which runs on variables.
-SHIMS = frozenset({"sign", "sum_positions", "take_class", "triangle", "where_or", "where_valid"})
+SHIMS = frozenset({"matmul", "sign", "sum_positions", "take_class", "triangle", "where_or", "where_valid"})
 
 
 def library(x: Array) -> Library:
@@ -194,6 +197,11 @@ def triangle(xp: Namespace, x: Array, axis: int) -> Array:
         part = x[tuple(slice(i, i + length) if j == axis else slice(None) for j in range(x.ndim))] * weight
         total = part if total is None else total + part
     return total
+
+
+def matmul(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return the product of matrices, with all the digits of their dtype."""
+    return xp.matmul(a, b)
 
 
 # Differentiable building blocks -------------------------------------------------------------------------------------
@@ -504,6 +512,140 @@ def softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) ->
     return softmax_sums_rule(xp, z, labels, valid)[0]
 
 
+def unexplained_rule(xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int) -> Rule:
+    value, (towards_predicted, _) = _window_rules(xp, *_all_windows(xp, predicted, true, valid, radius))
+    return value, lambda g: _folded(xp, towards_predicted(g), predicted, radius)
+
+
+def unexplained(xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int) -> Array:
+    """Return the log determinant of the covariance that the best linear prediction leaves, shape `(N, C)`.
+
+    It is that of the vectors of the `radius` x `radius` cells of each window of `true` (N, C, H, W), predicted from
+    those of `predicted`. A window counts where all its cells are `valid` (N, 1, H, W); where none does the value is 0.
+    Prediction and determinant are those of ridge regression: RIDGE over the number of windows is added to both
+    diagonals.
+    """
+    windows = _all_windows(xp, predicted, true, valid, radius)
+    squares = _regression(xp, *windows)[-1]
+    return _log_determinant(xp, _eliminated(xp, squares)[0], *windows[1:])
+
+
+def _window_rules(
+    xp: Namespace, predicted: Array, true: Array, weights: Array | None
+) -> tuple[Array, tuple[Callable[[Array], Array], Callable[[Array], Array]]]:
+    """Return `unexplained` of windows `(N, C, size, count)`, and the functions to the gradients of both.
+
+    `weights` (N, 1, 1, count) is 1 for the windows that count and 0 for the others.
+    """
+    basis, slopes, left, squares = _regression(xp, predicted, true, weights)
+    one = xp.broadcast_to(xp.eye(true.shape[2], dtype=true.dtype, device=device_of(true)), squares.shape)
+    pivots, inverse = _eliminated(xp, xp.concat([squares, one], axis=3))
+
+    # The slopes are the best ones: where they change a little, the determinant does not. Where no window counts there
+    # is nothing left, and no gradient.
+    def towards(side: Array, g: Array) -> Array:
+        change = xp.matmul(xp.matrix_transpose(basis), xp.matmul(side, inverse))
+        return xp.matmul(change * (2.0 * xp.reshape(g, (*g.shape, 1, 1))), left)
+
+    return _log_determinant(xp, pivots, true, weights), (
+        lambda g: towards(xp.matrix_transpose(slopes), g),
+        lambda g: towards(-one, g),
+    )
+
+
+def _log_determinant(xp: Namespace, pivots: Array, true: Array, weights: Array | None) -> Array:
+    """Return the log determinant of a covariance from the pivots of its sums of squares."""
+    size, count = true.shape[2:]
+    logs = xp.sum(xp.log(pivots), axis=(2, 3))
+    if weights is None:
+        return logs - size * math.log(count)
+    total = xp.sum(weights, axis=(2, 3))
+    some = total > 0.0
+    return where_or(xp, some, logs - xp.log(where_or(xp, some, total, 1.0)) * float(size), 0.0)
+
+
+def _all_windows(
+    xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int
+) -> tuple[Array, Array, Array | None]:
+    weights = None
+    if valid is not None:
+        weights = xp.min(_windows(xp, xp.astype(valid, true.dtype), radius), axis=2, keepdims=True)
+    return _windows(xp, predicted, radius), _windows(xp, true, radius), weights
+
+
+def _windows(xp: Namespace, x: Array, radius: int) -> Array:
+    """Return the cells of each window of `(N, C, H, W)`, shape `(N, C, radius^2, windows)`."""
+    rows, columns = x.shape[2] - radius + 1, x.shape[3] - radius + 1
+    cells = [x[:, :, i : i + rows, j : j + columns] for i in range(radius) for j in range(radius)]
+    return xp.reshape(xp.stack(cells, axis=2), (*x.shape[:2], radius**2, rows * columns))
+
+
+def _folded(xp: Namespace, windows: Array, like: Array, radius: int) -> Array:
+    """Return the sums of what each cell has in all its windows: the transpose of `_windows`."""
+    rows, columns = like.shape[2] - radius + 1, like.shape[3] - radius + 1
+    windows = xp.reshape(windows, (*like.shape[:2], radius**2, rows, columns))
+    total = xp.zeros_like(like)
+    for k in range(radius**2):
+        i, j = divmod(k, radius)
+        total[:, :, i : i + rows, j : j + columns] += windows[:, :, k, :, :]
+    return total
+
+
+def _regression(
+    xp: Namespace, predicted: Array, true: Array, weights: Array | None
+) -> tuple[Array, Array, Array, Array]:
+    """Return the basis, the slopes in it, what they leave of the true vectors, and the sums of squares of that."""
+    size = true.shape[2]
+    basis = xp.broadcast_to(scalar_like(xp, true, _cosines(math.isqrt(size))), (*true.shape[:2], size, size))
+    p, y = (_centred(xp, xp.matmul(basis, x), weights) for x in (predicted, true))
+    ridge = xp.eye(size, dtype=true.dtype, device=device_of(true)) * RIDGE
+    squares, products = (xp.matmul(p, xp.matrix_transpose(x)) for x in (p, y))
+    slopes = xp.matrix_transpose(_eliminated(xp, xp.concat([squares + ridge, products], axis=3))[1])
+    left = xp.matmul(slopes, p) - y
+    # Equal to the sums of squares of y less what is explained, without the difference of the two.
+    squares = xp.matmul(left, xp.matrix_transpose(left)) + xp.matmul(slopes, xp.matrix_transpose(slopes)) * RIDGE
+    return basis, slopes, left, squares + ridge
+
+
+def _cosines(side: int) -> tuple[tuple[float, ...], ...]:
+    """Return the orthonormal basis of two-dimensional cosines of a square window, a row each.
+
+    Neighbours are all but equal. In this basis their small differences stand by themselves, where rounding is as small
+    as they are, and no determinant changes.
+    """
+    waves = [
+        [math.sqrt((1 + (f > 0)) / side) * math.cos(math.pi * f * (2 * i + 1) / (2 * side)) for i in range(side)]
+        for f in range(side)
+    ]
+    return tuple(tuple(a * b for a in down for b in across) for down in waves for across in waves)
+
+
+def _centred(xp: Namespace, x: Array, weights: Array | None) -> Array:
+    """Return vectors less their mean, 0 for those that do not count."""
+    if weights is None:
+        return x - xp.mean(x, axis=3, keepdims=True)
+    count = xp.sum(weights, axis=3, keepdims=True)
+    return (x - xp.sum(x * weights, axis=3, keepdims=True) / xp.maximum(count, xp.ones_like(count))) * weights
+
+
+def _eliminated(xp: Namespace, rows: Array) -> tuple[Array, Array]:
+    """Return the pivots of Gauss-Jordan elimination of as many columns as there are rows, and the columns behind them.
+
+    The first columns are a positive definite matrix with the ridge, whose pivots are never less than that: what is less
+    is rounding.
+    """
+    size = rows.shape[2]
+    index = xp.reshape(xp.arange(size, device=device_of(rows)), (size, 1))
+    pivots = []
+    for i in range(size):
+        pivot = rows[:, :, i : i + 1, :1]
+        pivot = xp.maximum(pivot, xp.full_like(pivot, RIDGE))
+        row = rows[:, :, i : i + 1, 1:] / pivot
+        rows = xp.where(index == i, row, rows[:, :, :, 1:] - rows[:, :, :, :1] * row)
+        pivots.append(pivot)
+    return xp.concat(pivots, axis=3), rows
+
+
 def lovasz_softmax_rule(
     xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
 ) -> Rule:
@@ -541,6 +683,58 @@ def lovasz_hinge(
 ) -> Array:
     """Return the Lovasz extension of the Jaccard loss at the errors max(0, 1 - z (2 y - 1)), shape `(sets, 1)`."""
     return lovasz_hinge_rule(xp, z, labels, valid, per_image, weights)[0]
+
+
+def take_positions_rule(xp: Namespace, x: Array, places: Array) -> Rule:
+    images, classes, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    there = xp.expand_dims(places < images * positions, axis=1)
+    at = xp.where(places < images * positions, places, xp.zeros_like(places))
+    plane = xp.arange(classes, dtype=places.dtype, device=device_of(places)) * positions
+    index = xp.expand_dims(at // positions * (classes * positions) + at % positions, axis=1) + plane
+    rows = xp.reshape(xp.take(xp.reshape(x, (-1,)), xp.reshape(index, (-1,)), axis=0), index.shape)
+
+    def vjp(g: Array) -> Array:
+        slots, filled = _slots(xp, places, images * positions)
+        back = where_or(xp, xp.expand_dims(filled, axis=1), xp.take(g, slots, axis=0), 0.0)
+        return xp.reshape(xp.permute_dims(xp.reshape(back, (images, positions, classes)), (0, 2, 1)), x.shape)
+
+    return where_or(xp, there, rows, 0.0), vjp
+
+
+def take_positions(xp: Namespace, x: Array, places: Array) -> Array:
+    """Return the vectors over the classes at K places, shape `(K, C)`.
+
+    A place is an index of the flat positions `(N * S)`, of which none comes twice; N * S itself stands for none, and
+    gives 0. There is at least one position.
+    """
+    return take_positions_rule(xp, x, places)[0]
+
+
+def put_positions_rule(xp: Namespace, values: Array, places: Array, shape: tuple[int, ...]) -> Rule:
+    positions = math.prod(shape)
+    slots, filled = _slots(xp, places, positions)
+    there = places < positions
+    at = xp.where(there, places, xp.zeros_like(places))
+
+    def vjp(g: Array) -> Array:
+        return where_or(xp, there, xp.take(xp.reshape(g, (-1,)), at, axis=0), 0.0)
+
+    return xp.reshape(where_or(xp, filled, xp.take(values, slots, axis=0), 0.0), shape), vjp
+
+
+def put_positions(xp: Namespace, values: Array, places: Array, shape: tuple[int, ...]) -> Array:
+    """Return an array of a shape that holds K values at their places (see `take_positions`), and 0 elsewhere."""
+    return put_positions_rule(xp, values, places, shape)[0]
+
+
+def _slots(xp: Namespace, places: Array, positions: int) -> tuple[Array, Array]:
+    """Return for each position which of the places it is, and whether it is one: what a scatter would know."""
+    order = xp.argsort(places)
+    ranked = xp.take(places, order, axis=0)
+    position = xp.arange(positions, dtype=places.dtype, device=device_of(places))
+    found = xp.searchsorted(ranked, position)
+    found = xp.minimum(found, xp.full_like(found, places.shape[0] - 1))
+    return xp.take(order, found, axis=0), xp.take(ranked, found, axis=0) == position
 
 
 def _valid_one_hot(xp: Namespace, labels: Array, valid: Array | None, classes: int) -> Array:
@@ -737,7 +931,7 @@ def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array |
     ranked = xp.take_along_axis(keys, order, axis=-1)
     hit = xp.astype(xp.take_along_axis(positive, order, axis=-1), xp.int32)
     back = xp.argsort(order, axis=-1)
-    return xp.take_along_axis(ranked_lovasz_weights(xp, ranked, hit, _running_sum, _running_max), back, axis=-1)
+    return xp.take_along_axis(ranked_lovasz_weights(xp, ranked, hit, running_sum, _running_max), back, axis=-1)
 
 
 def ranked_lovasz_weights(
@@ -769,7 +963,8 @@ def ranked_lovasz_weights(
     return where_or(xp, ranked >= 0.0, xp.where(some, weight, 1.0 / tied), 0.0)
 
 
-def _running_sum(xp: Namespace, x: Array) -> Array:
+def running_sum(xp: Namespace, x: Array) -> Array:
+    """Return the running sum of whole numbers along the last axis, in their dtype."""
     return xp.cumulative_sum(x, axis=-1, dtype=x.dtype)
 
 

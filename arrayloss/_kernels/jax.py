@@ -68,6 +68,18 @@ def triangle(xp: Namespace, x: Array, axis: int) -> Array:
     return x / 25
 
 
+def matmul(xp: Namespace, a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
+def take_positions(xp: Namespace, x: Array, places: Array) -> Array:
+    flat = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
+    there = places < flat.shape[0] * flat.shape[2]
+    at = jnp.where(there, places, 0)
+    rows = flat.at[at // flat.shape[2], :, at % flat.shape[2]].get(mode="promise_in_bounds")
+    return where_or(jnp, there[:, None], rows, 0)
+
+
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
     return jnp.asarray(value, dtype=x.dtype)
 
@@ -700,6 +712,42 @@ def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) ->
     return _members_nll(z, members, valid)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _unexplained(predicted: Array, true: Array, valid: Array | None, radius: int) -> Array:
+    with jax.default_matmul_precision("highest"):
+        return generic._window_rules(NAMESPACE, *_held_windows(predicted, true, valid, radius))[0]
+
+
+def _held_windows(predicted: Array, true: Array, valid: Array | None, radius: int) -> tuple[Array, Array, Array | None]:
+    """Return the windows, of cells that are computed once: XLA on the CPU would do so again for each window."""
+
+    def once(x: Array) -> Array:
+        return _held(lambda x: x, lambda x: x + 0, x)
+
+    predicted, true, weights = generic._all_windows(NAMESPACE, once(predicted), once(true), valid, radius)
+    return predicted, true, None if weights is None else once(weights)
+
+
+def _unexplained_jvp(radius: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    with jax.default_matmul_precision("highest"):
+        value, rules = generic._window_rules(NAMESPACE, *_held_windows(primals[0], primals[1], primals[2], radius))
+        change = jnp.zeros_like(value)
+        for vjp, tangent in zip(rules, tangents, strict=False):
+            if not isinstance(tangent, SymbolicZero):
+                windows = generic._windows(NAMESPACE, tangent, radius)
+                change += jnp.sum(vjp(jnp.ones_like(value)) * windows, axis=(2, 3))
+    return value, change
+
+
+_unexplained.defjvp(_unexplained_jvp, symbolic_zeros=True)
+
+_jitted_unexplained = jax.jit(_unexplained, static_argnums=3)
+
+
+def unexplained(xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int) -> Array:
+    return _jitted_unexplained(predicted, true, valid, radius)
+
+
 def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
     if rng is None:
         raise ValueError("JAX has no default generator: expected rng=, a JAX key such as jax.random.key(0), or noise=")
@@ -738,7 +786,7 @@ def _kth_largest(rows: Array, k: int) -> Array:
     return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), rows.dtype)
 
 
-def _running_sum(xp: Namespace, x: Array) -> Array:
+def running_sum(xp: Namespace, x: Array) -> Array:
     return jnp.cumsum(x, axis=-1, dtype=x.dtype)
 
 
@@ -751,7 +799,7 @@ def _lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array 
     keys = where_or(jnp, valid, errors, -1)
     place = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
     _, ranked, hit, order = jax.lax.sort((-keys, keys, positive.astype(jnp.int32), place), dimension=1, num_keys=1)
-    weights = ranked_lovasz_weights(NAMESPACE, ranked, hit, _running_sum, _running_max)
+    weights = ranked_lovasz_weights(NAMESPACE, ranked, hit, running_sum, _running_max)
     return jax.lax.sort((order, weights), dimension=1, num_keys=1)[1]
 
 

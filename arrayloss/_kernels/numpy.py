@@ -452,6 +452,25 @@ def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
     return kth_largest(xp, row, k)
 
 
+def take_positions_rule(xp: Namespace, x: Array, places: Array) -> Rule:
+    flat = x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
+    there = places < flat.shape[0] * flat.shape[2]
+    image, position = np.divmod(places[there], flat.shape[2])
+    rows = np.zeros((places.size, flat.shape[1]), dtype=x.dtype)
+    rows[there] = flat[image, :, position]
+
+    def vjp(g: Array) -> Array:
+        back = np.zeros(flat.shape, dtype=x.dtype)
+        back[image, :, position] = g[there]
+        return back.reshape(x.shape)
+
+    return rows, vjp
+
+
+def take_positions(xp: Namespace, x: Array, places: Array) -> Array:
+    return take_positions_rule(xp, x, places)[0]
+
+
 def lovasz_softmax_rule(xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool) -> Rule:
     losses, slopes = softmax_extension(p, labels, valid, per_image)
     return losses, lambda g: _scaled(slopes, g)

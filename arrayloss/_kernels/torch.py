@@ -182,6 +182,42 @@ def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Ar
     return _by_rule(_label_nll, _label_nll_rule, z, labels, valid)
 
 
+def matmul(xp: Namespace, a: Array, b: Array) -> Array:
+    if a.device.type == "mps":  # where there is no float64
+        return torch.matmul(a, b)
+    # In float64, which autocast leaves alone, also in a backward pass that runs under it.
+    return torch.matmul(a.double(), b.double()).to(a.dtype)
+
+
+def take_positions(xp: Namespace, x: Array, places: Array) -> Array:
+    flat = x.reshape(x.shape[0], x.shape[1], math.prod(x.shape[2:]))
+    there = places < flat.shape[0] * flat.shape[2]
+    at = torch.where(there, places, 0)
+    return torch.where(there.unsqueeze(1), flat[at // flat.shape[2], :, at % flat.shape[2]], 0.0)
+
+
+def _unexplained(xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int) -> Array:
+    if predicted.device.type == "mps":
+        return generic.unexplained(xp, predicted, true, valid, radius)
+    # In float64, as in `matmul`.
+    return generic.unexplained(xp, predicted.double(), true.double(), valid, radius).to(predicted.dtype)
+
+
+def _unexplained_rule(predicted: Array, true: Array, valid: Array | None, radius: int) -> Rule:
+    with torch.autocast("cpu", enabled=False):
+        value, vjp = generic.unexplained_rule(array_api_compat.torch, predicted.detach(), true, valid, radius)
+
+    def without_autocast(g: Array) -> Array:
+        with torch.autocast("cpu", enabled=False):
+            return vjp(g)
+
+    return value, without_autocast
+
+
+def unexplained(xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int) -> Array:
+    return _by_rule(_unexplained, _unexplained_rule, predicted, true, valid, radius)
+
+
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:
     rows = labels.reshape(labels.shape[0], math.prod(labels.shape[1:]))
     ones = torch.ones_like(rows) if valid is None else valid.reshape(rows.shape).to(rows.dtype)
@@ -555,7 +591,7 @@ def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
     return _components(labels, classes, most)
 
 
-def _running_sum(xp: Namespace, x: Array) -> Array:
+def running_sum(xp: Namespace, x: Array) -> Array:
     return torch.cumsum(x, dim=-1)
 
 
@@ -567,7 +603,7 @@ def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array |
     errors = errors.detach()
     keys = errors if valid is None else torch.where(valid, errors, -1.0)
     ranked, order = torch.sort(keys, dim=-1, descending=True)
-    weights = ranked_lovasz_weights(xp, ranked, positive.gather(-1, order).to(torch.int64), _running_sum, _running_max)
+    weights = ranked_lovasz_weights(xp, ranked, positive.gather(-1, order).to(torch.int64), running_sum, _running_max)
     return torch.zeros_like(weights).scatter(-1, order, weights)
 
 
