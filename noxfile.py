@@ -26,8 +26,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 # Pinned, because a newer torch than the one at hand is a download of gigabytes.
 TORCH = "torch==2.13.0"
-# What is also tested with the fast paths switched off.
-PORTABLE = ("tests/test_golden.py", "tests/test_contract.py", "tests/test_transforms.py")
+# What is also tested with the fast paths switched off: array-api-strict runs all tests on the same portable kernels.
+PORTABLE = ("tests/test_golden.py", "tests/test_contract.py", "-k", "golden or value_and_gradient")
 
 
 def group(*names: str) -> tuple[str, ...]:
@@ -85,16 +85,30 @@ def jax(session: nox.Session) -> None:
     session.install(*EXTRAS["jax"], *group("test"), "-e", ".")
     pytest(session, "--backends", "jax")
     # XLA's own sort is also what `minimums` tests, with a JAX that cannot call NumPy back.
-    pytest(session, *PORTABLE[::2], "--backends", "jax", "-k", "Lovasz and not Mixed", ARRAYLOSS_PORTABLE="1")
+    pytest(session, *PORTABLE[:2], "--backends", "jax", "-k", "Lovasz and not Mixed", ARRAYLOSS_PORTABLE="1")
 
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """Test values, gradients and refusals on the lowest NumPy, array-api-compat and JAX that pyproject.toml admits."""
+    """Test values and gradients on the lowest NumPy, array-api-compat and JAX that pyproject.toml admits."""
     lowest = [bound.replace(">=", "==") for bound in PYPROJECT["project"]["dependencies"] + EXTRAS["jax"]]
     session.install(*lowest, *group("test"), "-e", ".")
     files = ("tests/test_golden.py", "tests/test_contract.py")
-    pytest(session, *files, "--backends", "numpy,jax", "-k", "golden or value_and_gradient or wrong_labels")
+    pytest(session, *files, "--backends", "numpy,jax", "-k", "golden or (value_and_gradient and float32)")
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Hold values and gradients against torch.nn, optax, MONAI, kornia and segmentation_models_pytorch."""
+    session.install(TORCH, *EXTRAS["jax"], *group("test", "peers"), "-e", ".")
+    # Where a library is missing its tests skip themselves: here none may be.
+    session.run(
+        "python",
+        "-c",
+        "import kornia, monai, optax; from importlib.util import find_spec as find; "
+        "assert find('segmentation_models_pytorch')",
+    )
+    pytest(session, *sorted(map(str, Path("tests").glob("test_peers_*.py"))), "--backends", "numpy,torch,jax")
 
 
 @nox.session
@@ -180,9 +194,12 @@ def all_backends(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure speed, memory and growth beside the peers, and draw the plots; `-- --quick` only tries every row."""
+    """Measure speed, memory, growth and the whole catalogue beside the peers, and draw the plots.
+
+    `-- --quick` only tries every row.
+    """
     session.install(TORCH, *EXTRAS["jax"], *group("bench"), "-e", ".")
-    for what in ("speed", "memory", "growth"):
+    for what in ("speed", "memory", "growth", "catalogue"):
         # Only a whole run replaces the results that the documentation shows.
         kept = () if session.posargs else ("--json", f"benchmarks/results/{what}.json")
         session.run("python", f"benchmarks/{what}.py", *kept, *session.posargs)

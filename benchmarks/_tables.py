@@ -160,6 +160,8 @@ def missed(records: dict[str, Records]) -> str:
     for r in records["memory"]:
         aims.append(("memory in logits", _row(r), r["ours"], r["targets"][0]))
         aims.append(("memory", _row(r), r["ours"] / r["theirs"], r["targets"][1]))
+    for r in records["catalogue"]:
+        aims += [(f"{kind}, catalogue", _row(r), r[f"{kind} ratio"], CATALOGUE) for kind in ("time", "memory")]
     aims += [("exponent above the bound", _row(r), r["exponent"], r["target"]) for r in records["growth"]]
     aims = [aim for aim in aims if aim[3] is not None]
     over = [[*aim[:2], f"{aim[2]:.3f}", f"{aim[3]:.2f}"] for aim in aims if aim[2] > aim[3]]
@@ -174,7 +176,12 @@ def _row(r: dict[str, Any]) -> str:
 
 def pages(folder: Path) -> dict[str, str]:
     """Return what the documentation includes, by file name, from the results in a folder."""
-    draw: dict[str, Callable[[Records], str]] = {"speed": speed, "memory": memory, "growth": growth}
+    draw: dict[str, Callable[[Records], str]] = {
+        "speed": speed,
+        "memory": memory,
+        "growth": growth,
+        "catalogue": catalogue,
+    }
     results = {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in draw}
     records = {name: result["records"] for name, result in results.items()}
     texts = {f"_{name}.md": tables(records[name]) for name, tables in draw.items()}

@@ -497,3 +497,16 @@ CASES = [
     Case(al.MixedLoss([al.CrossEntropyLoss(W4), al.DiceLoss(smooth=1.0)], [0.5, 1.5]), labels),
     Case(al.MixedLoss([al.OhemCrossEntropyLoss(0.3, 5), al.LovaszSoftmaxLoss()], [1.0, 0.5]), labels, 1e-4),
 ]
+
+
+def by_class(choose: Callable[[list[Case]], Case]) -> list[Case]:
+    """Return one case of each loss class."""
+    grouped: dict[type, list[Case]] = {}
+    for case in CASES:
+        grouped.setdefault(type(case.loss), []).append(case)
+    return [choose(cases) for cases in grouped.values()]
+
+
+#: Where a compilation takes long: of each class the first case, or the one with the most options changed.
+FIRST = by_class(lambda cases: cases[0])
+MOST = by_class(lambda cases: max(cases, key=lambda c: len(str(c))))

@@ -21,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "(default: all that are installed)",
     )
 
+    parser.addoption(
+        "--every-case",
+        action="store_true",
+        help="run every test on every case of `cases.py` (default: on one of each loss, where each is compiled)",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     wanted = [name for name in config.getoption("--backends").split(",") if name]
@@ -55,6 +61,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         [pytest.param(BACKENDS[n], id=n, marks=[pytest.mark.gpu] if n in GPU else []) for n in names],
         scope="session",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of each loss, run one case where every case is compiled anew, but for values and gradients: all.
+
+    `--every-case` runs all. The one is that with the most options; elsewhere all of them run all tests.
+    """
+    if config.getoption("--every-case"):
+        return
+    from cases import MOST
+
+    most = set(map(id, MOST))
+    kept, dropped = [], []
+    for item in items:
+        values = item.callspec.params if hasattr(item, "callspec") else {}
+        # A test that no backend of this run is for has a placeholder for one.
+        once = "case" in values and getattr(values.get("backend"), "compiles", False)
+        if once and "value_and_gradient" not in item.name and id(values["case"]) not in most:
+            dropped.append(item)
+        else:
+            kept.append(item)
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = kept
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backends import BACKENDS, Backend
-from cases import CASES, Case, Sample, labels
+from cases import CASES, FIRST, MOST, Case, Sample, labels
 from reference import numerical_gradient
 
 import arrayloss as al
@@ -20,17 +20,6 @@ import arrayloss as al
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-def by_class(choose: Callable[..., Case]) -> list[Case]:
-    """Return one case of each loss class."""
-    grouped: dict[type, list[Case]] = {}
-    for case in CASES:
-        grouped.setdefault(type(case.loss), []).append(case)
-    return [choose(cases) for cases in grouped.values()]
-
-
-#: Where a compilation takes long: of each class the first case, or the one with the most options changed, or of some.
-FIRST = by_class(lambda cases: cases[0])
-MOST = by_class(lambda cases: max(cases, key=lambda c: len(str(c))))
 one_per_class = pytest.mark.parametrize("case", FIRST, ids=str)
 most_options = pytest.mark.parametrize("case", MOST, ids=str)
 some_classes = pytest.mark.parametrize("case", MOST[::3], ids=str)
