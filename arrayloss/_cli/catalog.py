@@ -67,9 +67,13 @@ def call_arrays(loss: type[Loss]) -> list[str]:
 
 
 def brief(loss: Any) -> str:
-    """Return a loss as code that makes it, without options at their defaults."""
-    fields = options_of(type(loss)).values()
-    given = [f"{f.name}={getattr(loss, f.name)!r}" for f in fields if getattr(loss, f.name) != f.default]
+    """Return a loss as code that makes it, without options at their defaults; so are the losses of a mixture."""
+    changed = [
+        (name, value)
+        for name, field in options_of(type(loss)).items()
+        if (value := getattr(loss, name)) != field.default
+    ]
+    given = [f"{k}=[{', '.join(map(brief, v))}]" if k == "losses" else f"{k}={v!r}" for k, v in changed]
     return f"{type(loss).__name__}({', '.join(given)})"
 
 
