@@ -72,6 +72,8 @@ def train_on_rank(rank: int, folder: str) -> None:
     print(f"rank {rank}: {int((labels != IGNORED).sum())} valid pixels")
     if rank == 0:
         np.savez(f"{folder}/found.npz", **found)
+    # No rank leaves while another may still wait for it.
+    dist.barrier()
     dist.destroy_process_group()
 
 
