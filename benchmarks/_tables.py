@@ -137,7 +137,7 @@ def catalogue(records: Records) -> str:
         return min(((name, x) for name, x in r[kind].items() if name != "arrayloss"), key=lambda pair: pair[1])
 
     def body(rows: Records) -> str:
-        head = ["loss", "fastest peer", "ms", "its ms", "ratio", "", "logits", "leanest peer's", "ratio", ""]
+        head = ["loss", "fastest peer", "ms", "its ms", "ratio", "", "peak", "leanest peer's", "ratio", ""]
         lines = []
         for r in rows:
             name, time = best(r, "time")

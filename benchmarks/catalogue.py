@@ -61,13 +61,16 @@ def measure(options: argparse.Namespace, library: str, what: str) -> Iterator[_r
             times = _timing.interleaved(runs, 1 if options.quick else options.rounds, seconds=12.0)
             yield {"library": library, "loss": name, what: {run: found["median"] for run, found in times.items()}}
         else:
-            size = sum(a.nbytes for a in (given[0] if isinstance(given[0], tuple) else given[:1]))
+            size = max(a.nbytes for x in given for a in (x if isinstance(x, tuple) else (x,)))
             yield {"library": library, "loss": name, what: {key: peak(run) / size for key, run in runs.items()}}
 
 
 def peak(run: Any) -> float:
     """Return the largest resident size during a run above what was resident before it, in bytes."""
     run()
+    forget: Any = getattr(run, "forget", None)
+    if forget is not None:
+        forget()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
     before = resident(peak=False)

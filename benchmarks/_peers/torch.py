@@ -34,14 +34,18 @@ def prepare(loss: Any, logits: Any, target: Any, gradient: bool) -> Run:
     for part in x if isinstance(x, tuple) else (x,):
         part.requires_grad_(gradient)
 
-    def run() -> tuple[Array, Array]:
+    def forget() -> None:
         for part in x if isinstance(x, tuple) else (x,):
             part.grad = None
+
+    def run() -> tuple[Array, Array]:
+        forget()
         value = loss(x, y)
         if gradient:
             value.backward()
         return value.detach(), first.grad
 
+    run.forget = forget  # type: ignore[attr-defined]  # the gradient of the last run, before memory is looked at
     return run
 
 
