@@ -43,8 +43,7 @@ _FASTER: dict[Formula, Formula] = {
         lambda xp, x, t, delta: (x - t).clamp_(-delta, delta),
     ),
     formulas.SMOOTH: Formula(
-        # torch's own smooth_l1_loss takes longer than its huber_loss.
-        lambda xp, x, t, beta: _divided(torch.nn.functional.huber_loss(x, t, reduction="none", delta=beta), beta),
+        lambda xp, x, t, beta: torch.nn.functional.smooth_l1_loss(x, t, reduction="none", beta=beta),
         lambda xp, x, t, beta: _divided((x - t).clamp_(-beta, beta), beta),
     ),
     formulas.LOG_COSH: Formula(lambda xp, x, t: _log_cosh(x - t), lambda xp, x, t: (x - t).tanh_()),
