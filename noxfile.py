@@ -138,7 +138,7 @@ def build(session: nox.Session) -> None:
                 session.run(python.with_name("arrayloss"), "losses", external=True)
 
 
-@nox.session
+@nox.session(default=False)
 def examples(session: nox.Session) -> None:
     """Run the examples, with the libraries they integrate."""
     session.install(TORCH, *EXTRAS["jax"], *group("test", "examples"), "-e", ".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of each loss, run one case where every case is compiled anew, but for values and gradients: all.
+    """Of each loss, run one case where every case is compiled anew, but for values and gradients in float32: all.
 
     `--every-case` runs all. The one is that with the most options; elsewhere all of them run all tests.
     """
@@ -75,10 +76,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     most = set(map(id, MOST))
     kept, dropped = [], []
     for item in items:
-        values = item.callspec.params if hasattr(item, "callspec") else {}
+        values: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
         # A test that no backend of this run is for has a placeholder for one.
         once = "case" in values and getattr(values.get("backend"), "compiles", False)
-        if once and "value_and_gradient" not in item.name and id(values["case"]) not in most:
+        all_cases = "value_and_gradient" in item.name and values.get("dtype") == "float32"
+        if once and not all_cases and id(values["case"]) not in most:
             dropped.append(item)
         else:
             kept.append(item)
