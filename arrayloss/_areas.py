@@ -36,12 +36,6 @@ class Areas:
         false_positive, false_negative = (_total(self.inputs, self.options, part * part) for part in parts)
         return false_positive, false_negative
 
-    def one_minus(self, numerator: Array, denominator: Array) -> Array:
-        """Return 1 - numerator / denominator, and 0 where that is 0/0."""
-        where_or, xp = self.inputs.kernels.where_or, self.inputs.xp
-        there = ~(denominator <= 0.0)  # with a NaN, which must reach the result
-        return where_or(xp, there, 1.0 - numerator / where_or(xp, there, denominator, 1.0), 0.0)
-
     def power(self, losses: Array, exponent: float) -> Array:
         """Return losses to a power, with gradient 0 where they are 0, or less by rounding."""
         where_or, xp = self.inputs.kernels.where_or, self.inputs.xp
@@ -55,7 +49,7 @@ class Areas:
         there = true > 0.0
         area = where_or(xp, there, true, 1.0)
         weights = {"uniform": xp.ones_like(area), "simple": 1.0 / area, "square": 1.0 / (area * area)}[kind]
-        counted = _counted(self.inputs, self.options)
+        counted = self.inputs.counted(self.options["include_background"])
         weights = where_or(xp, there, weights, 0.0) * (1.0 if counted is None else counted)
         largest = xp.broadcast_to(xp.max(weights, axis=1, keepdims=True), weights.shape)
         weights = xp.where(there, weights, largest)
@@ -63,10 +57,7 @@ class Areas:
 
     def reduce(self, losses: Array) -> Any:
         """Reduce losses `(N, C)` of regions, with the weights of their classes."""
-        weight = self.inputs.per_class("weight", self.options["weight"])
-        counted = _counted(self.inputs, self.options)
-        if counted is not None:
-            weight = counted if weight is None else weight * counted
+        weight = self.inputs.counted_weight(self.options["weight"], self.options["include_background"])
         return _reduce.regions(self._rows(), losses, weight, self.options["reduction"])
 
     def reduce_images(self, losses: Array) -> Any:
@@ -76,13 +67,6 @@ class Areas:
     def _rows(self) -> Inputs:
         """Return the inputs as their reduction sees them: a batch taken as one image has no batch axis."""
         return replace(self.inputs, batched=False) if self.options["batch"] else self.inputs
-
-
-def _counted(inputs: Inputs, options: dict[str, Any]) -> Array | None:
-    """Return 1 for each class that counts and 0 for a background that does not, or None where all count."""
-    if options["include_background"]:
-        return None
-    return inputs.kernels.scalar_like(inputs.xp, inputs.logits, (0.0, *(1.0,) * (inputs.classes - 1)))
 
 
 def open_areas(function: str, logits: Array, target: Array, **given: Any) -> Areas:

@@ -7,6 +7,7 @@ valid indices, and what was ignored is a mask.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,6 +60,17 @@ class Inputs:
         if weight is None:
             return None
         return self.plain_array(option, weight, [(self.classes,)], "one weight per class")
+
+    def counted(self, include_background: bool) -> Array | None:
+        """Return 1 for each class and 0 for a background that does not count, or None where all count."""
+        if include_background:
+            return None
+        return self.kernels.scalar_like(self.xp, self.logits, (0.0, *(1.0,) * (self.classes - 1)))
+
+    def counted_weight(self, weight: Any, include_background: bool) -> Array | None:
+        """Return the weights of the classes, 0 for a background that does not count; None where all weigh 1."""
+        given, counted = self.per_class("weight", weight), self.counted(include_background)
+        return given if counted is None else counted if given is None else given * counted
 
     def plain_array(self, option: str, value: Any, shapes: list[tuple[int, ...]], meaning: str) -> Array:
         """Return an option given as numbers or as an array, in the dtype and on the device of the logits."""
@@ -135,13 +147,20 @@ class Inputs:
             )
         return self.xp.astype(values, self.logits.dtype)
 
-    def not_negative(self, argument: str, values: Array) -> Inputs:
-        """Refuse values below 0 that count where they can be read, else return the inputs poisoned by any."""
+    def not_negative(self, argument: str, values: Array, found: tuple[float, float] | None = None) -> Inputs:
+        """Refuse values below 0 that count where they can be read, else return the inputs poisoned by any.
+
+        `found` is the range of values that are not negative where ignored, where that was read already.
+        """
         expected = "numbers of at least 0"
-        bad = _check_range(self.function, self.library, argument, values, None, expected, self.valid, None)
-        if bad is None or self.poison is None:
-            return self if bad is None else replace(self, poison=bad)
-        return replace(self, poison=self.poison * bad)
+        valid = self.valid if found is None else None
+        return self.poisoned(_check_range(self.function, self.library, argument, values, None, expected, valid, found))
+
+    def poisoned(self, bad: Array | None) -> Inputs:
+        """Return the inputs with one more poison, or as they are without."""
+        if bad is None:
+            return self
+        return replace(self, poison=bad if self.poison is None else self.poison * bad)
 
     def only(self, mask: Array) -> Inputs:
         """Return the inputs with only the positions of `mask` valid, of those that are."""
@@ -393,9 +412,7 @@ def open_probabilities(
         return inputs
     valid = inputs.valid_entries
     bad = check_probabilities(function, inputs.library, inputs.logits, valid, names="logits with activation=None")
-    if bad is None:
-        return inputs
-    return replace(inputs, poison=bad if inputs.poison is None else inputs.poison * bad)
+    return inputs.poisoned(bad)
 
 
 def open_entries(
@@ -458,9 +475,7 @@ def open_points(function: str, logits: Any, target: Array, axis: int, ignore_ind
     maps = library.xp.reshape(target, (x.shape[0], math.prod(space)))
     at_points = library.kernels.take_rows(library.xp, maps, place)
     labels, valid, bad = open_labels(function, library, at_points, x.shape[1], ignore_index)
-    if outside is not None:
-        bad = outside if bad is None else bad * outside
-    return Inputs(function, library, x, labels, None, valid, bad, axis, True)
+    return Inputs(function, library, x, labels, None, valid, bad, axis, True).poisoned(outside)
 
 
 def _space(function: str, target: Array, images: int, dimensions: int) -> tuple[int, ...]:
@@ -556,6 +571,25 @@ def open_map_of_one_score(function: str, logits: Array, target: Array, axis: int
     _target_form(function, logits, target, axis, probabilities=False)
     x = class_axis_to_1(library.xp, x, axis)
     return library, x, library.xp.reshape(target, (x.shape[0], *x.shape[2:])), axis
+
+
+def open_map(function: str, target: Array) -> tuple[Library, str]:
+    """Return the library and the dtype of label maps."""
+    library, kind = common_library(function, {"target": target}), dtype_name(target)
+    if kind not in LABELS:
+        raise TypeError(f"{function}: target has dtype {kind}, expected integer labels or bool")
+    return library, kind
+
+
+def mapped(function: str, target: Array, make: Callable[[Library, Array], tuple[Array, Array | None]]) -> Array:
+    """Return what is made of label maps `(N, H, W)`: 0 and 1 where it is valid, in their dtype, and else the label."""
+    library, kind = open_map(function, target)
+    if target.ndim != 3:
+        raise ValueError(f"{function}: target has shape {tuple(target.shape)}, expected (N, H, W)")
+    xp = library.xp
+    made, valid = make(library, target)
+    made = xp.astype(made, xp.uint8 if kind == "bool" else target.dtype)
+    return made if valid is None else xp.where(valid, made, target)
 
 
 def entries_not(

@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from arrayloss import _reduce
-from arrayloss._inputs import Inputs
+from arrayloss._inputs import Inputs, open_classes
 from arrayloss._kernels.generic import Formula
 
 Array = Any
+
+
+def opened(function: str, logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
+    """Return the clean inputs of a loss that takes labels and probabilities, by its options."""
+    return open_classes(
+        function, logits, target, axis=options["axis"], ignore_index=options["ignore_index"], probabilities=True
+    )
 
 
 def of_classes(
@@ -46,9 +53,12 @@ def _soft(inputs: Inputs, t: Array, class_weight: Array | None, formula: Formula
 
 
 def reduced(
-    inputs: Inputs, class_weight: Array | None, options: dict[str, Any], formula: Formula, *numbers: float
+    inputs: Inputs,
+    class_weight: Array | None,
+    options: dict[str, Any],
+    formula: Formula | None = None,
+    *numbers: float,
 ) -> Any:
     """Return the losses that `of_classes` gives, with the options `label_smoothing` (if it is one) and `reduction`."""
     losses, weights = of_classes(inputs, class_weight, options.get("label_smoothing", 0.0), formula, *numbers)
-    weight = _reduce.weight_of(inputs, weights, inputs.valid, losses.shape)
-    return _reduce.positions(inputs, losses, weight, options["reduction"])
+    return _reduce.valid_positions(inputs, losses, weights, options["reduction"])

@@ -35,6 +35,13 @@ def ratio(inputs: Inputs, total: Array, weight: Array | float) -> Array:
     return where_or(xp, some, total / where_or(xp, some, weight, 1.0), 0.0)
 
 
+def one_minus(inputs: Inputs, numerator: Array, denominator: Array) -> Array:
+    """Return 1 - numerator / denominator, and 0 where that is 0/0."""
+    where_or, xp = inputs.kernels.where_or, inputs.xp
+    there = ~(denominator <= 0.0)  # with a NaN, which must reach the result
+    return where_or(xp, there, 1.0 - numerator / where_or(xp, there, denominator, 1.0), 0.0)
+
+
 def finish(inputs: Inputs, value: Array) -> Array:
     """Return a result: NaN if an input that could not be read was wrong, and an array even where it is 0-d."""
     if inputs.poison is not None:
@@ -55,6 +62,11 @@ def positions(inputs: Inputs, losses: Array, weight: Array | float, reduction: s
     if isinstance(weight, float):
         weight = inputs.kernels.scalar_like(xp, inputs.logits, weight)
     return finish(inputs, total), finish(inputs, weight)
+
+
+def valid_positions(inputs: Inputs, losses: Array, weights: Array | None, reduction: str) -> Any:
+    """Reduce losses of positions, 0 where ignored, whose mean divides by the weight or the number of valid ones."""
+    return positions(inputs, losses, weight_of(inputs, weights, inputs.valid, losses.shape), reduction)
 
 
 def number_of_entries(inputs: Inputs) -> Array | float:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from arrayloss import _inputs, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
-from arrayloss._namespace import LABELS, Library, common_library, device_of, dtype_name
+from arrayloss._namespace import LABELS, Library, device_of, dtype_name
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -274,17 +274,11 @@ def label_edges(target: A, radius: float = 2.0, ignore_index: int | None = 255) 
     [1 0 0 1 1 0 0 1]
     """
     options = check("label_edges", radius=radius, ignore_index=ignore_index)
-    library = common_library("label_edges", {"target": target})
-    array: Array = target
-    kind = dtype_name(array)
-    if kind not in LABELS:
-        raise TypeError(f"label_edges: target has dtype {kind}, expected integer labels or bool")
-    if array.ndim != 3:
-        raise ValueError(f"label_edges: target has shape {tuple(array.shape)}, expected (N, H, W)")
-    xp = library.xp
-    edges, valid = _edges(library, array, options["radius"], options["ignore_index"])
-    edges = xp.astype(edges, xp.uint8 if kind == "bool" else array.dtype)
-    result: A = edges if valid is None else xp.where(valid, edges, array)
+    result: A = _inputs.mapped(
+        "label_edges",
+        target,
+        lambda library, labels: _edges(library, labels, options["radius"], options["ignore_index"]),
+    )
     return result
 
 

@@ -115,8 +115,7 @@ def relax_boundary_loss(
     if options["calculate_weights"]:
         weights = _border_weights(inputs, members, options["upper_bound"])
         losses = losses * weights
-    divisor = _reduce.weight_of(inputs, weights, inputs.valid, losses.shape)
-    return _reduce.positions(inputs, losses, divisor, options["reduction"])
+    return _reduce.valid_positions(inputs, losses, weights, options["reduction"])
 
 
 class RelaxBoundaryLoss(Loss, function=relax_boundary_loss):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _areas
+from arrayloss import _areas, _reduce
 from arrayloss._areas import Areas
 from arrayloss._loss import Loss
 
@@ -124,7 +124,7 @@ def reduced(areas: Areas) -> Any:
 
 def _each(areas: Areas) -> Array:
     smooth = areas.options["smooth"]
-    return areas.one_minus(2.0 * areas.overlap + smooth, areas.predicted + areas.true + smooth)
+    return _reduce.one_minus(areas.inputs, 2.0 * areas.overlap + smooth, areas.predicted + areas.true + smooth)
 
 
 class DiceLoss(Loss, function=dice_loss):
@@ -247,7 +247,7 @@ def generalized_dice_loss(
     xp = areas.inputs.xp
     overlap = xp.sum(areas.overlap * weights, axis=1)
     both = xp.sum((areas.predicted + areas.true) * weights, axis=1)
-    losses = areas.one_minus(2.0 * overlap + smooth, both + smooth)
+    losses = _reduce.one_minus(areas.inputs, 2.0 * overlap + smooth, both + smooth)
     return areas.reduce_images(losses)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from arrayloss import _distances, _inputs, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
-from arrayloss._namespace import LABELS, common_library, device_of, dtype_name, library_of
+from arrayloss._namespace import device_of, library_of
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -95,11 +95,9 @@ def distance_map(
     """
     function = "distance_map"
     options = check(function, classes=classes, ignore_index=ignore_index, signed=signed, spacing=spacing)
-    library = common_library(function, {"target": target})
+    library, _ = _inputs.open_map(function, target)
     labels: Array = target
-    kind, dimensions = dtype_name(labels), labels.ndim - 1
-    if kind not in LABELS:
-        raise TypeError(f"{function}: target has dtype {kind}, expected integer labels or bool")
+    dimensions = labels.ndim - 1
     if dimensions < 0:
         raise ValueError(f"{function}: target has shape (), expected (N, *S)")
     if spacing is not None and len(options["spacing"]) != dimensions:
@@ -227,7 +225,7 @@ def boundary_loss(
         axis=axis,
     )
     inputs = _open("boundary_loss", logits, target, options, {"distance": distance})
-    class_weight = _class_weight(inputs, options)
+    class_weight = inputs.counted_weight(options["weight"], options["include_background"])
     phi = _of_target(inputs, "distance", distance, signed=True)
     if class_weight is not None or options["activation"] != "softmax":
         # The kernel leaves out what is ignored itself.
@@ -367,7 +365,7 @@ def hausdorff_dt_loss(
     given = {"target_distance": target_distance, "prediction_distance": None if one_sided else prediction_distance}
     inputs = _open("hausdorff_dt_loss", logits, target, options, given)
     xp = inputs.xp
-    class_weight = _class_weight(inputs, options)
+    class_weight = inputs.counted_weight(options["weight"], options["include_background"])
     true = _of_target(inputs, "target_distance", target_distance, signed=False)
     field = _valid_only(inputs, true) ** options["alpha"]
     if not one_sided:
@@ -415,15 +413,6 @@ def _open(function: str, logits: Array, target: Array, options: dict[str, Any], 
             f"or more"
         )
     return inputs
-
-
-def _class_weight(inputs: Inputs, options: dict[str, Any]) -> Array | None:
-    """Return the weights of the classes, 0 for a background that does not count; None where all weigh 1."""
-    weight = inputs.per_class("weight", options["weight"])
-    if options["include_background"]:
-        return weight
-    counts = inputs.kernels.scalar_like(inputs.xp, inputs.logits, (0.0,) + (1.0,) * (inputs.classes - 1))
-    return counts if weight is None else counts * weight
 
 
 def _weigh(inputs: Inputs, field: Array, class_weight: Array | None) -> Array:

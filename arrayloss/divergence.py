@@ -306,7 +306,7 @@ def distillation_loss(
     if share < 1.0:
         hard = inputs.kernels.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid) * (1.0 - share)
     losses = soft if hard is None else hard if soft is None else soft + hard
-    return _mean(inputs, losses, options["reduction"])
+    return _reduce.valid_positions(inputs, losses, None, options["reduction"])
 
 
 class DistillationLoss(Loss, function=distillation_loss):
@@ -444,7 +444,9 @@ def _divergence(
     """Return the reduced losses of a formula of the two probabilities."""
     options = check(function, ignore_index=ignore_index, temperature=temperature, reduction=reduction, axis=axis)
     inputs = _open(function, logits, target, labels, options)
-    return _mean(inputs, _from_teacher(inputs, formula, None, options["temperature"]), options["reduction"])
+    return _reduce.valid_positions(
+        inputs, _from_teacher(inputs, formula, None, options["temperature"]), None, options["reduction"]
+    )
 
 
 def _open(function: str, logits: Any, target: Any, labels: Any, options: dict[str, Any], **extra: Any) -> Inputs:
@@ -459,8 +461,3 @@ def _from_teacher(inputs: Inputs, formula: Formula, weight: Array | None, temper
         inputs.xp, inputs.logits, inputs.target, inputs.valid, weight, 1.0 / temperature, formula
     )
     return losses * temperature**2
-
-
-def _mean(inputs: Inputs, losses: Array, reduction: str) -> Any:
-    weight = _reduce.weight_of(inputs, None, inputs.valid, losses.shape)
-    return _reduce.positions(inputs, losses, weight, reduction)

@@ -109,14 +109,7 @@ def focal_loss(
         reduction=reduction,
         axis=axis,
     )
-    inputs = _inputs.open_classes(
-        "focal_loss",
-        logits,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        probabilities=True,
-    )
+    inputs = _positions.opened("focal_loss", logits, target, options)
     return _positions.reduced(inputs, _alpha(inputs, options["alpha"]), options, _FOCAL, options["gamma"])
 
 

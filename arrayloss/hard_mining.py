@@ -191,8 +191,7 @@ def edge_attention_loss(
     )
     inputs = _open_with_edge("edge_attention_loss", logits, target, options)
     losses = inputs.kernels.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
-    weight = _reduce.weight_of(inputs, None, inputs.valid, losses.shape)
-    return _reduce.positions(inputs, losses, weight, options["reduction"])
+    return _reduce.valid_positions(inputs, losses, None, options["reduction"])
 
 
 class EdgeAttentionLoss(Loss, function=edge_attention_loss):

@@ -6,10 +6,10 @@ import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _inputs, _reduce
+from arrayloss import _inputs, _positions, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
-from arrayloss._namespace import LABELS, common_library, device_of, dtype_name
+from arrayloss._namespace import device_of, dtype_name
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -100,11 +100,7 @@ def point_cross_entropy_loss(
         "point_cross_entropy_loss", ignore_index=ignore_index, weight=weight, reduction=reduction, axis=axis
     )
     inputs = _inputs.open_points("point_cross_entropy_loss", logits, target, options["axis"], options["ignore_index"])
-    class_weight = inputs.per_class("weight", options["weight"])
-    losses = inputs.kernels.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
-    losses, weights = inputs.weigh(losses, class_weight)
-    divisor = _reduce.weight_of(inputs, weights, inputs.valid, losses.shape)
-    return _reduce.positions(inputs, losses, divisor, options["reduction"])
+    return _positions.reduced(inputs, inputs.per_class("weight", options["weight"]), options)
 
 
 class PointCrossEntropyLoss(Loss, function=point_cross_entropy_loss):
@@ -337,15 +333,12 @@ def _entropies(inputs: Inputs, x: Array, side: Array, valid: Array | None) -> Ar
 
 def _dice_of_squares(inputs: Inputs, losses: Array, side: Array, smooth: float) -> Array:
     """Return the Dice loss of each image from the binary cross entropies of its pixels, and their sides."""
-    xp, where_or = inputs.xp, inputs.kernels.where_or
+    xp = inputs.xp
     g = 0.5 - 0.5 * side
     # exp(-loss) is the probability of what is true; that of an ignored pixel, without detail and of loss 0, is 1.
     right = xp.exp(-losses)
     p = right * -side + (1.0 - g)
-    size = _image_sums(xp, p * p + g) + smooth
-    there = ~(size <= 0.0)  # with a NaN, which must reach the result
-    dice = 1.0 - (2.0 * _image_sums(xp, right * g) + smooth) / where_or(xp, there, size, 1.0)
-    return where_or(xp, there, dice, 0.0)
+    return _reduce.one_minus(inputs, 2.0 * _image_sums(xp, right * g) + smooth, _image_sums(xp, p * p + g) + smooth)
 
 
 def _image_sums(xp: Any, x: Array) -> Array:
@@ -402,17 +395,13 @@ def detail_targets(target: A, threshold: float = 0.1, ignore_index: int | None =
     [0 0 0 0 1 1 0 1]
     """
     options = check("detail_targets", threshold=threshold, ignore_index=ignore_index)
-    library = common_library("detail_targets", {"target": target})
-    array: Array = target
-    kind = dtype_name(array)
-    if kind not in LABELS:
-        raise TypeError(f"detail_targets: target has dtype {kind}, expected integer labels or bool")
-    if array.ndim != 3:
-        raise ValueError(f"detail_targets: target has shape {tuple(array.shape)}, expected (N, H, W)")
-    xp = library.xp
-    detail, valid = _details("detail_targets", library, array, options["threshold"], options["ignore_index"])
-    detail = xp.astype(detail, xp.uint8 if kind == "bool" else array.dtype)
-    result: A = detail if valid is None else xp.where(valid, detail, array)
+    result: A = _inputs.mapped(
+        "detail_targets",
+        target,
+        lambda library, labels: _details(
+            "detail_targets", library, labels, options["threshold"], options["ignore_index"]
+        ),
+    )
     return result
 
 

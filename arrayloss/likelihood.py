@@ -213,8 +213,8 @@ def gaussian_nll_loss(
     )
     xp, k = inputs.xp, inputs.kernels
     variance = k.where_or(xp, inputs.valid, inputs.one_per_entry("logits[1]", spread), 1.0)
-    inputs = inputs.not_negative("logits[1]", variance)
     found = k.host_range(variance)
+    inputs = inputs.not_negative("logits[1]", variance, found)
     if found is None or not found[0] >= options["eps"]:
         # The limit is a constant to differentiation.
         variance = variance + k.constant(xp.maximum(variance, xp.full_like(variance, options["eps"])) - variance)

@@ -6,7 +6,8 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
-from arrayloss._kernels.generic import Formula, scalar_like
+from arrayloss._kernels.formulas import above
+from arrayloss._kernels.generic import Formula
 from arrayloss._loss import Loss
 from arrayloss._options import check
 
@@ -15,14 +16,10 @@ Array = Any
 Namespace = Any
 
 
-def _above(xp: Namespace, x: Array) -> Array:
-    return xp.maximum(x, scalar_like(xp, x, 0.0))
-
-
 def _step(xp: Namespace, x: Array) -> Array:
     """Return the slope of max(0, x): 1/2 at 0, the mean of both sides. No selection, which is slow on torch."""
     steep = float(xp.finfo(x.dtype).max) ** 0.5
-    return xp.minimum(_above(xp, x * steep + 0.5), xp.ones_like(x))
+    return xp.minimum(above(xp, x * steep + 0.5), xp.ones_like(x))
 
 
 def _short(x: Array, t: Array) -> Array:
@@ -31,7 +28,7 @@ def _short(x: Array, t: Array) -> Array:
 
 
 def _hinge(xp: Namespace, x: Array, t: Array) -> Array:
-    return _above(xp, _short(x, t))
+    return above(xp, _short(x, t))
 
 
 def _hinge_slopes(xp: Namespace, x: Array, t: Array) -> Array:
@@ -40,7 +37,7 @@ def _hinge_slopes(xp: Namespace, x: Array, t: Array) -> Array:
 
 def _within(xp: Namespace, x: Array, t: Array) -> Array:
     """Return max(0, what is missing), at most what has a finite square."""
-    return xp.minimum(_above(xp, _short(x, t)), xp.full_like(x, float(xp.finfo(x.dtype).max) ** 0.5))
+    return xp.minimum(above(xp, _short(x, t)), xp.full_like(x, float(xp.finfo(x.dtype).max) ** 0.5))
 
 
 def _squared(xp: Namespace, x: Array, t: Array) -> Array:
@@ -53,12 +50,12 @@ def _squared_slopes(xp: Namespace, x: Array, t: Array) -> Array:
 
 
 def _gap(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
-    over = _above(xp, gap + margin)
+    over = above(xp, gap + margin)
     return over if p == 1 else over * over
 
 
 def _gap_slopes(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
-    return _step(xp, gap + margin) if p == 1 else 2.0 * _above(xp, gap + margin)
+    return _step(xp, gap + margin) if p == 1 else 2.0 * above(xp, gap + margin)
 
 
 _HINGE = Formula(_hinge, _hinge_slopes)
@@ -297,8 +294,7 @@ def multi_margin_loss(
         inputs.xp, inputs.logits, inputs.labels, inputs.valid, _GAP, options["p"], options["margin"]
     )
     losses, _ = inputs.weigh(losses * (1.0 / inputs.classes), inputs.per_class("weight", options["weight"]))
-    weight = _reduce.weight_of(inputs, None, inputs.valid, losses.shape)
-    return _reduce.positions(inputs, losses, weight, options["reduction"])
+    return _reduce.valid_positions(inputs, losses, None, options["reduction"])
 
 
 class MultiMarginLoss(Loss, function=multi_margin_loss):

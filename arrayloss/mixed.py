@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from arrayloss import binary, cross_entropy, dice
 from arrayloss._areas import areas_of
-from arrayloss._inputs import Inputs, class_axis_to_1, open_binary, open_classes
+from arrayloss._inputs import Inputs, class_axis_to_1, open_binary
 from arrayloss._loss import Loss
 from arrayloss._namespace import library_of
 from arrayloss._options import check
+from arrayloss._positions import opened
 
 A = TypeVar("A")
 Array = Any
@@ -203,14 +204,7 @@ def dice_ce_loss(
         reduction=reduction,
         axis=axis,
     )
-    inputs = open_classes(
-        "dice_ce_loss",
-        logits,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        probabilities=True,
-    )
+    inputs = opened("dice_ce_loss", logits, target, options)
     overlap = dice.reduced(areas_of(inputs, {**options, "activation": "softmax"}))
     entropy = cross_entropy.reduced(inputs, {**options, "top_k_percent_pixels": 1.0})
     return _both(inputs, entropy * options["lambda_ce"], overlap * options["lambda_dice"], options)

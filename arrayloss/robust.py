@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _inputs, _positions, _reduce
+from arrayloss import _positions, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._kernels.generic import Formula
 from arrayloss._loss import Loss
@@ -102,20 +102,9 @@ def poly_loss(
         reduction=reduction,
         axis=axis,
     )
-    inputs = _open("poly_loss", logits, target, options)
+    inputs = _positions.opened("poly_loss", logits, target, options)
     class_weight = inputs.per_class("weight", options["weight"])
     return _positions.reduced(inputs, class_weight, options, _MIXED, 1.0, options["epsilon"])
-
-
-def _open(function: str, logits: Any, target: Any, options: dict[str, Any]) -> Inputs:
-    return _inputs.open_classes(
-        function,
-        logits,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        probabilities=True,
-    )
 
 
 def _mixed_losses(xp: Any, x: Array, t: Array | None, entropy: float, missed: float) -> Array:
@@ -231,12 +220,12 @@ def symmetric_cross_entropy_loss(
         reduction=reduction,
         axis=axis,
     )
-    inputs = _open("symmetric_cross_entropy_loss", logits, target, options)
+    inputs = _positions.opened("symmetric_cross_entropy_loss", logits, target, options)
     alpha, beta, log_zero = (options[name] for name in ("alpha", "beta", "log_zero"))
     if inputs.labels is not None:
         return _positions.reduced(inputs, None, options, _MIXED, alpha, -beta * log_zero)
     losses = _both_ways(inputs, alpha, beta, log_zero)
-    return _reduce.positions(inputs, losses, _reduce.weight_of(inputs, None, None, losses.shape), options["reduction"])
+    return _reduce.valid_positions(inputs, losses, None, options["reduction"])
 
 
 def _both_ways(inputs: Inputs, alpha: float, beta: float, log_zero: float) -> Array:
@@ -345,7 +334,7 @@ def generalized_cross_entropy_loss(
         reduction=reduction,
         axis=axis,
     )
-    inputs = _open("generalized_cross_entropy_loss", logits, target, options)
+    inputs = _positions.opened("generalized_cross_entropy_loss", logits, target, options)
     class_weight = inputs.per_class("weight", options["weight"])
     return _positions.reduced(inputs, class_weight, options, _GENERALIZED, options["q"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _areas
+from arrayloss import _areas, _reduce
 from arrayloss._loss import Loss
 
 A = TypeVar("A")
@@ -112,7 +112,9 @@ def jaccard_loss(
         axis=axis,
     )
     smooth, overlap = areas.options["smooth"], areas.overlap
-    return areas.reduce(areas.one_minus(overlap + smooth, areas.predicted + areas.true - overlap + smooth))
+    return areas.reduce(
+        _reduce.one_minus(areas.inputs, overlap + smooth, areas.predicted + areas.true - overlap + smooth)
+    )
 
 
 class JaccardLoss(Loss, function=jaccard_loss):
@@ -249,7 +251,7 @@ def tversky_loss(
     o, overlap = areas.options, areas.overlap
     false_positive, false_negative = areas.errors()
     false = false_positive * o["alpha"] + false_negative * o["beta"]
-    losses = areas.one_minus(overlap + o["smooth"], overlap + false + o["smooth"])
+    losses = _reduce.one_minus(areas.inputs, overlap + o["smooth"], overlap + false + o["smooth"])
     return areas.reduce(losses if o["gamma"] == 1.0 else areas.power(losses, o["gamma"]))
 
 

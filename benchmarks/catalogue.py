@@ -8,17 +8,15 @@ back as it is freed.
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import _run
 import _tables
 import _timing
-from memory import resident
+from memory import peak
 from speed import assert_agree
 
 LIBRARIES = ("torch", "jax")
@@ -62,20 +60,14 @@ def measure(options: argparse.Namespace, library: str, what: str) -> Iterator[_r
             yield {"library": library, "loss": name, what: {run: found["median"] for run, found in times.items()}}
         else:
             size = max(a.nbytes for x in given for a in (x if isinstance(x, tuple) else (x,)))
-            yield {"library": library, "loss": name, what: {key: peak(run) / size for key, run in runs.items()}}
+            yield {"library": library, "loss": name, what: {key: warm_peak(run) / size for key, run in runs.items()}}
 
 
-def peak(run: Any) -> float:
-    """Return the largest resident size during a run above what was resident before it, in bytes."""
+def warm_peak(run: Any) -> int:
+    """Return the peak of a run after the first, whose gradient is forgotten."""
     run()
-    forget: Any = getattr(run, "forget", None)
-    if forget is not None:
-        forget()
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident(peak=False)
-    run()
-    return resident(peak=True) - before
+    getattr(run, "forget", lambda: None)()
+    return peak(run)
 
 
 def joined(records: list[_run.Record]) -> list[_run.Record]:

@@ -10,7 +10,7 @@ import argparse
 import gc
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import _run
@@ -39,6 +39,15 @@ def resident(peak: bool) -> int:
     return 1024 * next(int(line.split()[1]) for line in status if line.startswith(key))
 
 
+def peak(run: Callable[[], object]) -> int:
+    """Return the largest resident size during a run above what was resident before it, in bytes."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident
+    before = resident(peak=False)
+    run()
+    return resident(peak=True) - before
+
+
 def measure(options: argparse.Namespace, library: str, name: str, contestant: str) -> Iterator[_run.Record]:
     """Measure value and gradient of one contestant."""
     import _peers
@@ -52,11 +61,7 @@ def measure(options: argparse.Namespace, library: str, name: str, contestant: st
     prepare(function, *_peers.inputs(loss.inputs, SMALL_SHAPE), True)()
     logits, target = _peers.inputs(loss.inputs, SMALL_SHAPE if options.quick else SHAPE)
     run = prepare(function, logits, target, True)
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident
-    before = resident(peak=False)
-    run()
-    yield {"logits": (resident(peak=True) - before) / logits.nbytes}
+    yield {"logits": peak(run) / logits.nbytes}
 
 
 def main() -> int:

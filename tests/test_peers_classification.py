@@ -8,6 +8,7 @@ from typing import Any
 import cases
 import numpy as np
 import pytest
+from peers import by_torch
 
 import arrayloss as al
 
@@ -18,14 +19,6 @@ def soft_entries(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Scores and targets in [0, 1], many of them 0 or 1, none ignored."""
     target = np.clip(rng.uniform(-1.0, 2.0, size=(2, 3, 4, 5)), 0.0, 1.0)
     return rng.normal(size=target.shape) * 4, target
-
-
-def by_torch(loss: Callable[..., Any], logits: np.ndarray, target: np.ndarray) -> tuple[Any, np.ndarray]:
-    torch = pytest.importorskip("torch")
-    x = torch.tensor(logits, requires_grad=True)
-    value = loss(x, torch.tensor(target))
-    value.sum().backward()
-    return value.detach().numpy(), x.grad.numpy()
 
 
 def by_jax(loss: Callable[..., Any], logits: np.ndarray, target: np.ndarray) -> tuple[Any, np.ndarray]:

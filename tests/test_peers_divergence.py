@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peers import by_torch
 
 import arrayloss as al
 
@@ -16,17 +17,8 @@ def close(found: Any, expected: Any) -> None:
 
 def compare(ours: Any, theirs: Any, *arrays: np.ndarray) -> None:
     """Compare values and gradients of two functions of tensors."""
-    import torch
-
-    found = []
-    for loss in (ours, theirs):
-        x, *rest = (torch.tensor(a) for a in arrays)
-        x.requires_grad_()
-        value = loss(x, *rest)
-        value.backward()
-        found.append((value.detach().numpy(), x.grad.numpy()))
-    close(found[0][0], found[1][0])
-    close(found[0][1], found[1][1])
+    for found, expected in zip(by_torch(ours, *arrays), by_torch(theirs, *arrays), strict=True):
+        close(found, expected)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])

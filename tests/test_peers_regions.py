@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backends import Backend
+from peers import by_torch
 
 import arrayloss as al
 
@@ -42,15 +43,7 @@ def smp() -> Any:
 
 
 def same(ours: Any, theirs: Any, logits: np.ndarray, target: np.ndarray, their_target: np.ndarray) -> None:
-    import torch
-
-    results = []
-    for loss, t in ((ours, target), (theirs, their_target)):
-        x = torch.tensor(logits, requires_grad=True)
-        value = loss(x, torch.tensor(t))
-        value.backward()
-        results.append((float(value.detach()), x.grad.numpy()))
-    (value, gradient), (expected, slope) = results
+    (value, gradient), (expected, slope) = by_torch(ours, logits, target), by_torch(theirs, logits, their_target)
     # The peers make the one-hot form, and sums with it, in float32.
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-6 * np.abs(slope).max())

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, _ruled_in, _weighed
+from arrayloss._kernels.generic import Array, Formula, Namespace, Rule, _ruled_in, _weighed, where_or
 
 
 def entries_rule(
@@ -29,21 +29,11 @@ def entries_rule(
     The formula is given `xp`; what is called once for each block besides is of the module `library` itself, to save
     time. The rule computes slopes anew: that is cheaper than to write them and read them again, and nothing is kept.
     """
-    number, shape = math.prod(x.shape), tuple(x.shape)
-
-    def split(a: Array | None) -> list[Any]:
-        starts = range(0, number, size)
-        if a is None:
-            return [None] * len(starts)
-        a = library.reshape(a, (-1,))
-        # torch alone has this method, and its slices are slow.
-        return a.split(size) if hasattr(a, "split") else [a[start : start + size] for start in starts]
-
-    flat = library.reshape(x, (-1,))
-    given = [split(a) for a in (flat, t, valid)]
+    flat, shape = library.reshape(x, (-1,)), tuple(x.shape)
+    given = _split(library, size, flat, t, valid)
 
     def each(of: Any) -> Iterator[Array]:
-        for x, t, valid in zip(*given, strict=True):
+        for x, t, valid in given:
             if valid is None:
                 yield of(xp, x, t, *options)
             else:
@@ -51,8 +41,10 @@ def entries_rule(
 
     def vjp(g: Array) -> Array:
         gradient = library.empty_like(flat)
-        scales = split(g) if g.ndim else itertools.repeat(g)
-        for slopes, scale, out in zip(each(formula.slopes), scales, split(gradient), strict=False):
+        scales = _split(library, size, g) if g.ndim else itertools.repeat((g,))
+        for slopes, (scale,), (out,) in zip(
+            each(formula.slopes), scales, _split(library, size, gradient), strict=False
+        ):
             library.multiply(slopes, scale, out=out)
         return library.reshape(gradient, shape)
 
@@ -60,9 +52,23 @@ def entries_rule(
         sums = [losses.sum() for losses in each(formula.losses)]
         return library.sum(library.stack(sums)) if sums else library.sum(x), vjp
     found = library.empty_like(flat)
-    for losses, out in zip(each(formula.losses), split(found), strict=True):
+    for losses, (out,) in zip(each(formula.losses), _split(library, size, found), strict=True):
         out[...] = losses
     return library.reshape(found, shape), vjp
+
+
+def _split(library: Any, size: int, x: Array, *arrays: Array | None) -> list[tuple[Any, ...]]:
+    """Return the blocks of `size` entries of x and of arrays like it, side by side; None for one that is None."""
+
+    def blocks(a: Array | None) -> Any:
+        if a is None:
+            return itertools.repeat(None)
+        a = library.reshape(a, (-1,))
+        # torch alone has this method, and its slices are slow.
+        return a.split(size) if hasattr(a, "split") else [a[i : i + size] for i in range(0, a.shape[0], size)]
+
+    number = -(-math.prod(x.shape) // size)
+    return list(itertools.islice(zip(*map(blocks, (x, *arrays)), strict=False), number))
 
 
 def both_rule(
@@ -80,19 +86,16 @@ def both_rule(
     Its slopes are kept and become the gradient: the rule works in place and is used once.
     """
     assert formula.both is not None
-    number, shape = math.prod(x.shape), tuple(x.shape)
-    flat = [None if a is None else xp.reshape(a, (-1,)) for a in (x, t, valid)]
-    kept, found = xp.empty_like(flat[0]), None if total else xp.empty_like(flat[0])
+    flat, shape = xp.reshape(x, (-1,)), tuple(x.shape)
+    kept, found = xp.empty_like(flat), None if total else xp.empty_like(flat)
     sums = []
-    for start in range(0, number, size):
-        at = slice(start, start + size)
-        x_at, t_at, mask = (None if a is None else a[at] for a in flat)
-        losses, slopes = formula.both(xp, _where(xp, mask, x_at), t_at, *options)
-        losses, kept[at] = _where(xp, mask, losses), _where(xp, mask, slopes)
-        if found is None:
+    for part, target, mask, slopes_out, losses_out in _split(xp, size, flat, t, valid, kept, found):
+        losses, slopes = formula.both(xp, where_or(xp, mask, part, 0.0), target, *options)
+        losses, slopes_out[...] = where_or(xp, mask, losses, 0.0), where_or(xp, mask, slopes, 0.0)
+        if losses_out is None:
             sums.append(xp.sum(losses))
         else:
-            found[at] = losses
+            losses_out[...] = losses
 
     def vjp(g: Array) -> Array:
         g = g if g.ndim == 0 else xp.reshape(g, (-1,))
@@ -122,7 +125,7 @@ def divergence_rule(
     def compute(place: Any, plain: bool) -> Any:
         """Compute a block; `plain`: as if nothing were ignored, infinite or NaN. Return the sum of its losses."""
         mask = None if ms is None or plain else ms[place]
-        (log_p, p), (log_q, q) = (_log_probabilities(xp, _where(xp, mask, x[place]), scale) for x in (zs, ts))
+        (log_p, p), (log_q, q) = (_log_probabilities(xp, where_or(xp, mask, x[place], 0.0), scale) for x in (zs, ts))
         if not plain:
             log_p, log_q = _ruled_in(xp, log_p, log_q, q)
 
@@ -142,10 +145,10 @@ def divergence_rule(
             compute(place, False)
 
     def vjp(g: Array) -> Array:
-        g = _where(xp, ms, xp.reshape(g, losses.shape)) * scale
+        g = where_or(xp, ms, xp.reshape(g, losses.shape), 0.0) * scale
         return xp.reshape(xp.multiply(slopes, g, out=slopes), z.shape)
 
-    return xp.reshape(_where(xp, ms, losses), (z.shape[0], *z.shape[2:])), vjp
+    return xp.reshape(where_or(xp, ms, losses, 0.0), (z.shape[0], *z.shape[2:])), vjp
 
 
 def gap_losses_rule(
@@ -167,7 +170,7 @@ def gap_losses_rule(
     unclean = []
 
     def each(of: Any, place: Any, plain: bool) -> Array:
-        part = _where(xp, None if ms is None or plain else ms[place], zs[place])
+        part = where_or(xp, None if ms is None or plain else ms[place], zs[place], 0.0)
         found = of(xp, part - xp.take_along_axis(part, ys[place], axis=1), None, *options)
         put(found, ys[place], 0.0)
         return found
@@ -180,7 +183,7 @@ def gap_losses_rule(
             unclean.append(place)
 
     def vjp(g: Array) -> Array:
-        g = _where(xp, ms, xp.reshape(g, ys.shape))
+        g = where_or(xp, ms, xp.reshape(g, ys.shape), 0.0)
         gradient = xp.empty_like(zs)
         for place in _tiles(zs.shape, size):
             slopes = each(formula.slopes, place, place not in unclean)
@@ -188,7 +191,7 @@ def gap_losses_rule(
             xp.multiply(slopes, g[place], out=gradient[place])
         return xp.reshape(gradient, z.shape)
 
-    return xp.reshape(_where(xp, ms, losses), labels.shape), vjp
+    return xp.reshape(where_or(xp, ms, losses, 0.0), labels.shape), vjp
 
 
 def _log_probabilities(xp: Namespace, z: Array, scale: float) -> tuple[Array, Array]:
@@ -221,7 +224,3 @@ def _tiles(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice, slice, sl
     for n in range(0, images, high):
         for start in range(0, positions, wide):
             yield slice(n, n + high), slice(None), slice(start, start + wide)
-
-
-def _where(xp: Namespace, mask: Array | None, x: Array) -> Array:
-    return x if mask is None else xp.where(mask, x, xp.zeros_like(x))

@@ -13,9 +13,9 @@ from arrayloss._kernels.generic import Array, Formula, Namespace, sign
 FAR = 40.0
 
 
-def _above(xp: Namespace, x: Array, bound: float) -> Array:
-    """Return max(x - bound, 0)."""
-    return xp.maximum(x - bound, xp.zeros_like(x))
+def above(xp: Namespace, x: Array) -> Array:
+    """Return max(x, 0)."""
+    return xp.maximum(x, xp.zeros_like(x))
 
 
 def limited(xp: Namespace, x: Array, bound: float) -> Array:
@@ -32,7 +32,7 @@ def _absolute(xp: Namespace, x: Array, t: Array) -> Array:
 def _huber(xp: Namespace, x: Array, t: Array, delta: float) -> Array:
     d = x - t
     # A square, not an absolute value, near 0: so the second derivative is right at 0 too.
-    return 0.5 * xp.minimum(d * d, xp.full_like(d, delta * delta)) + delta * _above(xp, xp.abs(d), delta)
+    return 0.5 * xp.minimum(d * d, xp.full_like(d, delta * delta)) + delta * above(xp, xp.abs(d) - delta)
 
 
 def _smooth(xp: Namespace, x: Array, t: Array, beta: float) -> Array:
@@ -42,7 +42,7 @@ def _smooth(xp: Namespace, x: Array, t: Array, beta: float) -> Array:
         squares = xp.minimum(d * d, xp.full_like(d, beta * beta)) * (1.0 / beta)
     else:
         squares = xp.minimum(d * (d / beta), xp.full_like(d, beta))
-    return 0.5 * squares + _above(xp, xp.abs(d), beta)
+    return 0.5 * squares + above(xp, xp.abs(d) - beta)
 
 
 def _log_cosh(xp: Namespace, x: Array, t: Array) -> Array:
@@ -50,7 +50,7 @@ def _log_cosh(xp: Namespace, x: Array, t: Array) -> Array:
     far = xp.full_like(d, FAR)
     # cosh d - 1, to full relative accuracy. That it is smooth at 0 is what a form in |d| would lack.
     over = -0.5 * xp.expm1(xp.minimum(d, far)) * xp.expm1(xp.minimum(-d, far))
-    return xp.log1p(over) + _above(xp, xp.abs(d), FAR)
+    return xp.log1p(over) + above(xp, xp.abs(d) - FAR)
 
 
 #: |x - t|
