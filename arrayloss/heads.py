@@ -6,7 +6,7 @@ import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _inputs, _positions, _reduce
+from arrayloss import _inputs, _maps, _positions, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._namespace import device_of, dtype_name
@@ -99,7 +99,7 @@ def point_cross_entropy_loss(
     options = check(
         "point_cross_entropy_loss", ignore_index=ignore_index, weight=weight, reduction=reduction, axis=axis
     )
-    inputs = _inputs.open_points("point_cross_entropy_loss", logits, target, options["axis"], options["ignore_index"])
+    inputs = _maps.open_points("point_cross_entropy_loss", logits, target, options["axis"], options["ignore_index"])
     return _positions.reduced(inputs, inputs.per_class("weight", options["weight"]), options)
 
 
@@ -180,7 +180,7 @@ def se_cross_entropy_loss(
     0.4963
     """
     options = check("se_cross_entropy_loss", ignore_index=ignore_index, weight=weight, reduction=reduction, axis=axis)
-    inputs, present = _inputs.open_scenes(
+    inputs, present = _maps.open_scenes(
         "se_cross_entropy_loss", logits, target, options["axis"], options["ignore_index"]
     )
     xp = inputs.xp
@@ -288,7 +288,7 @@ def detail_aggregate_loss(
         reduction=reduction,
         axis=axis,
     )
-    library, x, labels, axis = _inputs.open_map_of_one_score("detail_aggregate_loss", logits, target, options["axis"])
+    library, x, labels, axis = _maps.open_map_of_one_score("detail_aggregate_loss", logits, target, options["axis"])
     detail, valid = _details("detail_aggregate_loss", library, labels, options["threshold"], options["ignore_index"])
     inputs = Inputs("detail_aggregate_loss", library, x, None, None, valid, None, axis, True)
     side = _side(inputs, detail)
