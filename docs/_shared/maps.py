@@ -149,23 +149,23 @@ FED: tuple[Fed, ...] = (
         (
             al.L1Loss(),
             al.MSELoss(),
-            al.SmoothL1Loss(0.2),
-            al.HuberLoss(0.2),
-            al.LogCoshLoss(),
-            al.CharbonnierLoss(0.2),
-            al.QuantileLoss(0.9),
+            al.SmoothL1Loss(0.2, ignore_index=IGNORED),
+            al.HuberLoss(0.2, ignore_index=IGNORED),
+            al.LogCoshLoss(ignore_index=IGNORED),
+            al.CharbonnierLoss(0.2, ignore_index=IGNORED),
+            al.QuantileLoss(0.9, ignore_index=IGNORED),
         ),
     ),
     Fed(
         lambda loss, z, view: loss((softmax(z), np.full(z.shape, 0.1, dtype=np.float32)), view.one_hot),
         _PROBABILITY + " The variance is 0.1 everywhere, which leaves the map of MSE.",
-        (al.GaussianNLLLoss(),),
+        (al.GaussianNLLLoss(ignore_index=IGNORED),),
     ),
     Fed(
         lambda loss, z, view: loss(softmax(z), view.one_hot),
         "The rates are the probabilities of all classes, the counts the one-hot target; the gradient is carried on "
         "through the softmax.",
-        (al.PoissonNLLLoss(log_input=False),),
+        (al.PoissonNLLLoss(log_input=False, ignore_index=IGNORED),),
     ),
 )
 #: The same by the name of the loss.
