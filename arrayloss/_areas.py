@@ -58,11 +58,27 @@ class Areas:
     def reduce(self, losses: Array) -> Any:
         """Reduce losses `(N, C)` of regions, with the weights of their classes."""
         weight = self.inputs.counted_weight(self.options["weight"], self.options["include_background"])
-        return _reduce.regions(self._rows(), losses, weight, self.options["reduction"])
+        return _reduce.regions(self._rows(), losses, weight, self._seen(), self.options["reduction"])
 
     def reduce_images(self, losses: Array) -> Any:
         """Reduce losses `(N,)` of images."""
-        return _reduce.positions(self._rows(), losses, float(losses.shape[0]), self.options["reduction"])
+        seen = self._seen()
+        if seen is not None:
+            # An image of which the background alone is valid holds nothing, where that does not count.
+            first = 0 if self.options["include_background"] or seen.shape[1] == 1 else 1
+            seen = self.inputs.xp.any(seen[:, first:], axis=1)
+        weight = _reduce.weight_of(self.inputs, None, seen, tuple(losses.shape))
+        return _reduce.positions(self._rows(), losses, weight, self.options["reduction"])
+
+    def _seen(self) -> Array | None:
+        """Return which regions hold something valid, `(N, C)` or the same for all classes `(N, 1)`; None: all do."""
+        xp = self.inputs.xp
+        if self.inputs.valid is None:
+            return None
+        if self.inputs.labels is not None:  # each valid position is in the true area of one class
+            return xp.sum(self.true, axis=1, keepdims=True) > 0.0
+        seen = self.inputs.seen
+        return xp.any(seen, axis=0, keepdims=True) if self.options["batch"] else seen
 
     def _rows(self) -> Inputs:
         """Return the inputs as their reduction sees them: a batch taken as one image has no batch axis."""

@@ -7,17 +7,53 @@ valid indices, and what was ignored is a mask.
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, dtype_name
+from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, dtype_name, library_name
 
 Array = Any
 
 _LABEL_RANGE = {"bool": (0, 1)}
 _LABEL_RANGE |= {f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)}
 _LABEL_RANGE |= {f"uint{bits}": (0, 2**bits - 1) for bits in (8, 16, 32, 64)}
+
+#: The least and the largest label of a mask as image files have it.
+_MASK: tuple[float, float] = (0, 255)
+#: For scores of one class: the losses under softmax that know of a sigmoid ...
+_WITH_ACTIVATION = frozenset(
+    {
+        "boundary_loss",
+        "dice_loss",
+        "generalized_dice_loss",
+        "hausdorff_dt_loss",
+        "jaccard_loss",
+        "log_cosh_dice_loss",
+        "tversky_loss",
+    }
+)
+#: ... and the losses to take instead of others.
+_OF_ONE_SCORE = {
+    "bootstrapped_cross_entropy_loss": "bce_loss",
+    "cross_entropy_loss": "bce_loss",
+    "dice_ce_loss": "bce_dice_loss",
+    "distillation_loss": "bce_loss",
+    "distill_cross_entropy_loss": "bce_loss",
+    "edge_attention_loss": "bce_loss",
+    "focal_loss": "sigmoid_focal_loss",
+    "generalized_cross_entropy_loss": "bce_loss",
+    "lovasz_softmax_loss": "lovasz_hinge_loss",
+    "multi_margin_loss": "hinge_loss",
+    "ohem_cross_entropy_loss": "bce_loss",
+    "ohem_edge_attention_loss": "bce_loss",
+    "point_cross_entropy_loss": "bce_loss",
+    "poly_loss": "bce_loss",
+    "relax_boundary_loss": "bce_loss",
+    "symmetric_cross_entropy_loss": "bce_loss",
+}
 
 
 @dataclass(frozen=True)
@@ -81,9 +117,18 @@ class Inputs:
                 f"{self.classes} classes"
             )
         if not isinstance(value, (int, float, tuple)):
-            common_library(self.function, {"logits": self.logits, option: value})
-            return self.xp.astype(value, self.logits.dtype)
+            return self._weights(option, value)
         return self.kernels.scalar_like(self.xp, self.logits, value)
+
+    def _weights(self, argument: str, values: Any) -> Array:
+        """Return weights as an array of the library, in the dtype of the logits; NumPy's serve every library."""
+        if self.library.name != "numpy" and library_name(values) == "numpy":
+            # In a dtype, an order and a byte order that every library takes.
+            values = self.kernels.scalar_like(self.xp, self.logits, values.astype("float64").copy())
+        common_library(self.function, {"logits": self.logits, argument: values})
+        if dtype_name(values) not in FLOATS | LABELS:
+            raise TypeError(f"{self.function}: {argument} has dtype {dtype_name(values)}, expected a real dtype")
+        return self.xp.astype(values, self.logits.dtype)
 
     def one_per_position(self, argument: str, values: Array) -> Array:
         """Return an array of the call that has one value per position in the shape of the positions."""
@@ -118,9 +163,17 @@ class Inputs:
         common_library(self.function, {"logits": self.logits, "noise": noise})
         return None
 
-    def per_position(self, argument: str, values: Array) -> Array:
-        """Return weights of positions, 0 where ignored."""
-        return self.kernels.where_or(self.xp, self.valid, self.one_per_position(argument, values), 0.0)
+    def per_position(self, argument: str, values: Any) -> Array:
+        """Return weights of positions, given as an array or as sequences, 0 where ignored."""
+        if isinstance(values, (list, tuple)):
+            import numpy as np
+
+            try:
+                values = np.asarray(values)
+            except ValueError as error:
+                raise ValueError(f"{self.function}: {argument} is no array: {error}") from None
+        weights = self.one_per_position(argument, self._weights(argument, values))
+        return self.kernels.where_or(self.xp, self.valid, weights, 0.0)
 
     def like_logits(self, argument: str, values: Array) -> Array:
         """Return an array of the call that has one value per logit in the layout and the dtype of the logits."""
@@ -171,6 +224,15 @@ class Inputs:
             return self.valid
         return self.xp.broadcast_to(self.xp.expand_dims(self.valid, axis=1), self.logits.shape)
 
+    @property
+    def seen(self) -> Array | None:
+        """True where an image `(N, 1)` or, of entries, a region `(N, C)` holds something valid; None: all do."""
+        if self.valid is None:
+            return None
+        images, kinds = self.logits.shape[0], self.classes if self.valid.ndim == self.logits.ndim else 1
+        positions = math.prod(self.logits.shape[2:])
+        return self.xp.any(self.xp.reshape(self.valid, (images, kinds, positions)), axis=2)
+
     def as_entries(self) -> Inputs:
         """Return the inputs with labels in their one-hot form, and the mask that of entries."""
         if self.labels is None:
@@ -213,6 +275,15 @@ def shape_of(value: Any) -> tuple[int, ...]:
     return (len(value), *inner.pop()) if len(inner) == 1 else (len(value), -1)
 
 
+def _of_library(weights: dict[str, Any] | None) -> dict[str, Any]:
+    """Return those weights of a call that must be of the library of the logits: not sequences, nor NumPy's arrays."""
+    return {
+        name: x
+        for name, x in (weights or {}).items()
+        if x is not None and not isinstance(x, (list, tuple)) and library_name(x) != "numpy"
+    }
+
+
 def where_or(library: Library, mask: Array | None, x: Array, value: float) -> Array:
     """Return `x` where `mask`, else the number `value`."""
     return library.kernels.where_or(library.xp, mask, x, value)
@@ -229,8 +300,8 @@ def open_logits(function: str, arrays: dict[str, Any], names: str = "logits") ->
             f"{names} are scores, not labels"
         )
     _same_device(function, library, arrays)
-    if name in HALVES:
-        logits = library.xp.astype(logits, library.xp.float32)
+    if name in HALVES or (library.name == "numpy" and not logits.dtype.isnative):
+        logits = library.xp.astype(logits, library.xp.float64 if name == "float64" else library.xp.float32)
     return library, logits
 
 
@@ -296,6 +367,7 @@ def open_classes(
     ignore_index: int | None,
     probabilities: bool = False,
     extra: dict[str, Any] | None = None,
+    weights: dict[str, Any] | None = None,
     names: str = "logits",
     label_classes: int | None = None,
     binary: bool = False,
@@ -304,12 +376,12 @@ def open_classes(
     """Check the inputs of a loss over classes and return them clean.
 
     `probabilities` says whether the loss takes targets shaped like the logits; `extra` names further arrays of the
-    call, which must be of the same library; `names` is what the caller calls the logits; `label_classes` is the number
-    of labels where that is not the number of scores; `binary` says that a single class is the 1 of labels 0 and 1;
-    `ranks` are the ranks of logits a loss takes, None for all.
+    call, which must be of the same library, `weights` those that may be NumPy's too; `names` is what the caller calls
+    the logits; `label_classes` is the number of labels where that is not the number of scores; `binary` says that a
+    single class is the 1 of labels 0 and 1; `ranks` are the ranks of logits a loss takes, None for all.
     """
     given = {name: x for name, x in (extra or {}).items() if x is not None}
-    library, scores = open_logits(function, {names: logits, "target": target, **given}, names)
+    library, scores = open_logits(function, {names: logits, "target": target, **given, **_of_library(weights)}, names)
     if ranks is not None and logits.ndim not in ranks:
         raise ValueError(f"{function}: {names} has shape {tuple(logits.shape)}, expected images: (N, C, H, W)")
     axis = class_axis(function, logits, axis)
@@ -338,14 +410,14 @@ def open_teacher(
     *,
     axis: int,
     ignore_index: int | None,
-    extra: dict[str, Any] | None = None,
+    weights: dict[str, Any] | None = None,
 ) -> Inputs:
     """Check the inputs of a loss that compares the logits with those of a teacher, and return them clean.
 
     Labels are an argument of the call that may be left out; nothing is ignored then.
     """
-    given = {name: x for name, x in {"labels": labels, **(extra or {})}.items() if x is not None}
-    library, scores = open_logits(function, {"logits": logits, "target": target, **given})
+    given = {} if labels is None else {"labels": labels}
+    library, scores = open_logits(function, {"logits": logits, "target": target, **given, **_of_library(weights)})
     xp, whole = library.xp, tuple(logits.shape)
     axis = class_axis(function, logits, axis)
     if whole[axis] == 0:
@@ -386,10 +458,11 @@ def open_binary(function: str, logits: Array, target: Array, *, axis: int, ignor
     if kind not in FLOATS | LABELS:
         raise TypeError(f"{function}: target has dtype {kind}, expected a real floating dtype, integers or bool")
     given = library.xp.astype(target, x.dtype, copy=False)
-    found = library.kernels.host_range(target) if kind in FLOATS else None
-    valid = entries_not(library, target, ignore_index, found)
-    poison = check_probabilities(function, library, given, valid, found)
+    _, valid, found = read_entries(library, target, ignore_index)
     y = where_or(library, valid, given, 0.0)
+    inside = found if valid is None else library.kernels.host_range(library.kernels.constant(y))
+    poison = check_probabilities(function, library, y, found=inside)
+    tell_mask(function, "target", ignore_index, found, inside)
     y, valid = (
         None if a is None else class_axis_to_1(library.xp, library.xp.reshape(a, whole), axis) for a in (y, valid)
     )
@@ -433,11 +506,11 @@ def open_entries(
     _same_shape(function, "target", target, tuple(prediction.shape))
     if kind not in FLOATS | LABELS:
         raise TypeError(f"{function}: target has dtype {kind}, expected a real floating or integer dtype")
-    found = library.kernels.host_range(target) if counts and kind in FLOATS else None
-    valid = entries_not(library, target, ignore_index, found)
+    _, valid, found = read_entries(library, target, ignore_index)
     given, bad = library.xp.astype(target, x.dtype, copy=False), None
     if counts:
         expected = "counts of at least 0"
+        found = found if kind in FLOATS and valid is None else None
         bad = _check_range(function, library, "target", given, None, expected, valid, found)
         given = where_or(library, valid, given, 0.0)
     return Inputs(function, library, x, None, given, valid, bad, 1, True)
@@ -470,25 +543,73 @@ def mapped(function: str, target: Array, make: Callable[[Library, Array], tuple[
     return made if valid is None else xp.where(valid, made, target)
 
 
-def entries_not(
-    library: Library, target: Array, ignore_index: int | None, found: tuple[float, float] | None = None
-) -> Array | None:
-    """Return the mask of entries that differ from `ignore_index`, or None where none can be equal to it.
+def read_entries(
+    library: Library, target: Array, ignore_index: int | None
+) -> tuple[Array, Array | None, tuple[float, float] | None]:
+    """Return a target of numbers or labels, the mask of entries that are not ignored, and the range of all, if known.
 
-    `found` is the range of the target, where that was read already.
+    Labels come in a dtype that serves as an index. The mask is None where nothing can be ignored.
     """
-    if ignore_index is None:
-        return None
     kind = dtype_name(target)
-    low, high = _LABEL_RANGE.get(kind, (-math.inf, math.inf))
-    if not low <= ignore_index <= high:
-        return None
     if kind in LABELS:
-        target = library.xp.astype(target, library.kernels.label_dtype(library.xp, kind))
-    found = found or library.kernels.host_range(target)
+        target = library.xp.astype(target, library.kernels.label_dtype(library.xp, kind), copy=False)
+        ignore_index = _ignored_label(kind, target, ignore_index)
+    if ignore_index is None:
+        return target, None, library.kernels.host_range(target)
+    found = library.kernels.host_range(target)
     if found is not None and not found[0] <= ignore_index <= found[1] and found[0] == found[0]:
+        return target, None, found
+    return target, target != ignore_index, found
+
+
+def _ignored_label(kind: str, index: Array, ignore_index: int | None) -> int | None:
+    """Return what an ignored label of a dtype has become in an array of indices; None where there can be none.
+
+    What the dtype cannot hold cannot occur, and would overflow in a comparison. Unsigned labels too large for the
+    indices have become negative.
+    """
+    low, high = _LABEL_RANGE[kind]
+    if ignore_index is None or not low <= ignore_index <= high:
         return None
-    return target != ignore_index
+    low, high = _LABEL_RANGE[dtype_name(index)]
+    return ignore_index if ignore_index <= high else ignore_index - (high - low + 1)
+
+
+def read_map(
+    function: str, library: Library, labels: Array, ignore_index: int | None
+) -> tuple[Array, Array | None, tuple[float, float] | None]:
+    """Return what `read_entries` does of label maps whose classes are not known."""
+    xp, k = library.xp, library.kernels
+    labels, valid, found = read_entries(library, labels, ignore_index)
+    if ignore_index == 255 and found == _MASK:
+        inside = k.host_range(xp.where(valid, labels, xp.zeros_like(labels)))
+        tell_mask(function, "target", ignore_index, found, inside)
+    return labels, valid, found
+
+
+def tell_mask(
+    function: str,
+    name: str,
+    ignore_index: int | None,
+    found: tuple[float, float] | None,
+    inside: tuple[float, float] | None,
+) -> None:
+    """Warn of labels that are 0 where valid and 255, which is ignored, elsewhere: most likely a mask.
+
+    `found` is the range of all labels, `inside` that of the valid ones and of 0.
+    """
+    if not (ignore_index == 255 and found == _MASK and inside == (0.0, 0.0)):
+        return
+    # At the line outside of the package from which it was called, so that Python shows it there once.
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(
+        f"{function}: {name} holds 0 and 255 alone, and ignore_index is 255: of a mask whose foreground is 255 that "
+        f"leaves the background. Pass {name} == 255 (0 and 1), or {name} / 255 where numbers are taken; where 255 does "
+        f"mark what is to be ignored, all is well",
+        stacklevel=level,
+    )
 
 
 def target_form(
@@ -500,7 +621,7 @@ def target_form(
     with_class_axis = (*whole[:axis], 1, *whole[axis + 1 :])
     if kind in LABELS and shape in (positions, with_class_axis):
         return "labels"
-    if kind in FLOATS and shape == whole and probabilities:
+    if kind in FLOATS | LABELS and shape == whole and probabilities:
         return "probabilities"
     label_shapes = f"{positions} or {with_class_axis}"
     expected = f"expected {label_shapes} for logits of shape {whole}"
@@ -512,12 +633,13 @@ def target_form(
     if shape == whole:
         raise TypeError(
             f"{function}: {name} of shape {shape}, like the logits, has dtype {kind}; "
-            + ("expected a real floating dtype (probabilities), or " if probabilities else "expected ")
+            + ("expected probabilities of a real dtype, or " if probabilities else "expected ")
             + f"integer class labels of shape {label_shapes}"
+            + ("" if probabilities else "; of a one-hot form, pass its argmax over the class axis")
         )
     raise ValueError(
         f"{function}: {name} has shape {shape}, {expected}"
-        + (f", or {whole} with a real floating dtype for probabilities" if probabilities else "")
+        + (f", or {whole} for probabilities or a one-hot form" if probabilities else "")
     )
 
 
@@ -531,21 +653,21 @@ def open_labels(
             f"ignore_index: None ignores nothing, a negative one cannot be a class"
         )
     xp, k = library.xp, library.kernels
-    kind = dtype_name(labels)
-    # An ignored value that the dtype cannot hold cannot occur, and would overflow in the comparison.
-    low, high = _LABEL_RANGE[kind]
-    ignorable = ignore_index is not None and low <= ignore_index <= high
+    given, kind = labels, dtype_name(labels)
     labels = xp.astype(labels, k.label_dtype(xp, kind), copy=False)
+    ignored = _ignored_label(kind, labels, ignore_index)
     found = k.host_range(labels)
-    if found is not None and not (ignorable and found[0] <= ignore_index <= found[1]):
-        _refuse_labels(function, name, labels, found, classes, ignore_index)
+    if found is not None and not (ignored is not None and found[0] <= ignored <= found[1]):
+        _refuse_labels(function, name, given, found, classes, ignore_index)
         return labels, None, None
-    valid = labels != ignore_index if ignorable else None
+    valid = labels != ignored if ignored is not None else None
     if found is not None:
         safe = xp.where(valid, labels, xp.zeros_like(labels))
         # Constant labels can be read while other arrays are traced; what is computed from them cannot.
-        if (found := k.host_range(safe)) is not None:
-            _refuse_labels(function, name, safe, found, classes, ignore_index)
+        if (inside := k.host_range(safe)) is not None:
+            _refuse_labels(function, name, given, inside, classes, ignore_index)
+            if classes <= 2:
+                tell_mask(function, name, ignore_index, found, inside)
             return safe, valid, None
     wrong = (labels < 0) | (labels >= classes)
     safe = xp.where(wrong if valid is None else wrong | ~valid, xp.zeros_like(labels), labels)
@@ -567,6 +689,7 @@ def _refuse_labels(
         return
     import numpy as np
 
+    # As they were given: the largest unsigned labels have become negative as indices.
     on_host = np.asarray(labels)
     wrong = (on_host < 0) | (on_host >= classes)
     if ignored is not None:
@@ -575,8 +698,18 @@ def _refuse_labels(
     raise ValueError(
         f"{function}: {name} holds the label {on_host[where]} at position {where}, expected labels in "
         f"[0, {classes}) for logits of {classes} classes, or ignore_index where a position is to be ignored (it is "
-        f"{ignored})"
+        f"{ignored})" + (_for_one_score(function) if classes == 1 else "")
     )
+
+
+def _for_one_score(function: str) -> str:
+    """Return what to use instead of a softmax over one class, which is 1 whatever the score."""
+    constant = "; the softmax of one class is 1 whatever its score: "
+    if function in _WITH_ACTIVATION:
+        return f'{constant}activation="sigmoid" takes the score of a foreground and labels of 0 and 1'
+    if function in _OF_ONE_SCORE:
+        return f"{constant}{_OF_ONE_SCORE[function]} takes the score of a foreground and labels of 0 and 1"
+    return "; labels of 0 and 1 need two classes"
 
 
 def check_probabilities(

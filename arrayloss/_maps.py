@@ -14,6 +14,7 @@ from arrayloss._inputs import (
     pair,
     poison,
     target_form,
+    tell_mask,
 )
 from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, device_of, dtype_name
 
@@ -123,6 +124,8 @@ def _classes_held(
         # The ignored label is counted with the others, in a bin of its own: that costs less than a mask.
         counts = k.label_counts(xp, xp.reshape(labels, rows), None, bins, xp.float32)
         if bins - 1 <= classes or k.host_range(counts[:, classes : bins - 1]) == (0.0, 0.0):
+            if classes <= 2 and k.host_range(counts[:, 1:classes]) in (None, (0.0, 0.0)):
+                tell_mask(function, "target", ignore_index, found, (0, 0))
             index = xp.arange(classes, dtype=xp.int32, device=device_of(counts))
             return (counts[:, :classes] > 0.0) & (index != (-1 if ignore_index is None else ignore_index)), None
     labels, valid, bad = open_labels(function, library, target, classes, ignore_index)

@@ -112,10 +112,11 @@ def dtype_name(x: Any) -> str:
     dtype = x.dtype
     if not hasattr(dtype, "kind"):
         return str(dtype).rpartition(".")[2]
-    # The dtypes of NumPy, CuPy and JAX are NumPy's, which spell their names slowly.
+    # The dtypes of NumPy, CuPy and JAX are NumPy's, which spell their names slowly. The name says nothing of the byte
+    # order, which a string would.
     name = _NAMES.get(dtype)
     if name is None:
-        name = _NAMES[dtype] = str(dtype)
+        name = _NAMES[dtype] = str(dtype.name)
     return name
 
 

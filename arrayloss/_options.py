@@ -91,7 +91,7 @@ def _power(function: str, option: str, value: Any) -> int:
     return value
 
 
-_weight_number = _number(0)
+_weight_number = _number()
 
 
 def _weights(function: str, option: str, value: Any) -> Any:
@@ -107,7 +107,7 @@ def _weights(function: str, option: str, value: Any) -> Any:
             else _weight_number(function, option, item)
             for item in value
         )
-    raise _fail(function, option, value, "None, or a sequence or array of non-negative numbers", TypeError)
+    raise _fail(function, option, value, "None, or a sequence or array of finite numbers", TypeError)
 
 
 def _dynamic_or(inner: Check) -> Check:

@@ -27,11 +27,11 @@ def weight_of(
 
 
 def ratio(inputs: Inputs, total: Array, weight: Array | float) -> Array:
-    """Return total / weight, and 0 where the weight is 0: nothing was valid."""
+    """Return total / weight, and 0 where the weight is 0: nothing was valid, or what was weighs nothing together."""
     if isinstance(weight, float):
         return total / weight if weight else total * 0.0
     where_or, xp = inputs.kernels.where_or, inputs.xp
-    some = weight > 0.0
+    some = weight != 0.0
     return where_or(xp, some, total / where_or(xp, some, weight, 1.0), 0.0)
 
 
@@ -86,27 +86,27 @@ def entries(inputs: Inputs, reduction: str, formula: Formula, *options: float) -
 
 
 def images(inputs: Inputs, losses: Array, weights: Array, reduction: str) -> Array:
-    """Reduce weighted losses of positions to a mean over the images of the means within each, by their weights."""
+    """Reduce weighted losses of positions to a mean over the images of the means within each, by their weights.
+
+    Images without anything valid are left out of the mean.
+    """
     if reduction != "mean":
         return positions(inputs, losses, 0.0, reduction)  # "parts" is refused as an option
     xp = inputs.xp
     rows = (losses.shape[0], math.prod(losses.shape[1:]))
     total, weight = (xp.sum(xp.reshape(a, rows), axis=1) for a in (losses, weights))
-    return finish(inputs, ratio(inputs, xp.sum(ratio(inputs, total, weight)), float(rows[0])))
+    number = weight_of(inputs, None, inputs.seen, (rows[0],))
+    return finish(inputs, ratio(inputs, xp.sum(ratio(inputs, total, weight)), number))
 
 
-def regions(inputs: Inputs, losses: Array, weight: Array | None, reduction: str) -> Array:
-    """Reduce losses of each class in each image `(N, C)`: mean over images, weighted mean over classes."""
-    xp = inputs.xp
+def regions(inputs: Inputs, losses: Array, weight: Array | None, seen: Array | None, reduction: str) -> Array:
+    """Reduce losses of each class in each image `(N, C)`, with one mean over both by the weights of the classes.
+
+    Only regions that are `seen`, `(N, C)` or `(N, 1)`, enter the mean; None: all do.
+    """
+    xp, shape = inputs.xp, tuple(losses.shape)
     if weight is not None:
+        weight = xp.broadcast_to(xp.expand_dims(weight, axis=0), shape)
         losses = losses * weight
-    if reduction == "none":
-        return finish(inputs, losses if inputs.batched else losses[0, ...])
-    if reduction == "parts":
-        raise ValueError(f'{inputs.function}: reduction is "parts", expected "mean", "sum" or "none"')
-    total = xp.sum(losses)
-    if reduction == "sum":
-        return finish(inputs, total)
-    images, classes = losses.shape
-    whole: Array | float = float(images * classes) if weight is None else xp.sum(weight) * float(images)
-    return finish(inputs, ratio(inputs, total, whole))
+    kept = None if seen is None else xp.broadcast_to(seen, shape)
+    return positions(inputs, losses, weight_of(inputs, weight, kept, shape), reduction)

@@ -180,7 +180,7 @@ def _open_edges(
             f"edge_label=True"
         )
     labels = xp.reshape(target, (x.shape[0], *x.shape[2:]))
-    edges, valid = _edges(library, labels, _EDGE_RADIUS, ignore_index)
+    edges, valid = _edges(function, library, labels, _EDGE_RADIUS, ignore_index)
     y = xp.expand_dims(xp.astype(edges, x.dtype), axis=1)
     valid = None if valid is None else xp.expand_dims(valid, axis=1)
     return Inputs(function, library, x, None, y, valid, None, axis, len(whole) > 1)
@@ -277,16 +277,17 @@ def label_edges(target: A, radius: float = 2.0, ignore_index: int | None = 255) 
     result: A = _inputs.mapped(
         "label_edges",
         target,
-        lambda library, labels: _edges(library, labels, options["radius"], options["ignore_index"]),
+        lambda library, labels: _edges("label_edges", library, labels, options["radius"], options["ignore_index"]),
     )
     return result
 
 
-def _edges(library: Any, labels: Array, radius: float, ignore_index: int | None) -> tuple[Array, Array | None]:
+def _edges(
+    function: str, library: Any, labels: Array, radius: float, ignore_index: int | None
+) -> tuple[Array, Array | None]:
     """Return the boolean edge map of `(N, H, W)` labels, False where ignored, and the mask of valid pixels."""
-    xp, k = library.xp, library.kernels
-    valid = _inputs.entries_not(library, labels, ignore_index)
-    labels = xp.astype(labels, k.label_dtype(xp, dtype_name(labels)))
+    xp = library.xp
+    labels, valid, _ = _inputs.read_map(function, library, labels, ignore_index)
     reach = math.floor(radius)
     edges = xp.zeros_like(labels, dtype=xp.bool)
     for down in range(-reach, reach + 1):

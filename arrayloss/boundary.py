@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
@@ -130,13 +131,13 @@ class RelaxBoundaryLoss(Loss, function=relax_boundary_loss):
     axis: int = 1
 
 
-def _open_images(function: str, logits: Array, target: Array, options: dict[str, Any], least: int = 1) -> Inputs:
-    """Return the inputs of a loss that needs images of at least `least` pixels a side."""
+def _open_images(function: str, logits: Array, target: Array, options: dict[str, Any], least: int = 0) -> Inputs:
+    """Return the inputs of a loss that needs images, empty or of at least `least` pixels a side."""
     inputs = _inputs.open_classes(
         function, logits, target, axis=options["axis"], ignore_index=options["ignore_index"], ranks=(4,)
     )
     height, width = inputs.logits.shape[2:]
-    if height < least or width < least:
+    if height * width and min(height, width) < least:
         raise ValueError(
             f"{function}: logits has shape {tuple(logits.shape)}, expected images of at least {least} x {least} pixels"
         )
@@ -246,16 +247,23 @@ def dual_task_loss(
     options = check("dual_task_loss", ignore_index=ignore_index, tau=tau, reduction=reduction, axis=axis)
     inputs = _open_images("dual_task_loss", logits, target, options, least=3)
     xp, k = inputs.xp, inputs.kernels
-    z = k.where_valid(xp, inputs.valid, inputs.logits) + _noise(inputs, logits, noise, rng)
+    noise = _noise(inputs, logits, noise, rng)
+    if math.prod(inputs.logits.shape) == 0:
+        return _reduced_entries(inputs, inputs.logits, options["reduction"])
+    z = k.where_valid(xp, inputs.valid, inputs.logits) + noise
     true = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
     magnitude = k.whole(_magnitude)
     predicted = magnitude(xp, k.softmax(xp, z / options["tau"], None), k.triangle)
     difference = predicted - magnitude(xp, true, k.triangle)
-    losses = k.where_valid(xp, inputs.valid, inputs.absolute(difference))
+    return _reduced_entries(inputs, k.where_valid(xp, inputs.valid, inputs.absolute(difference)), options["reduction"])
+
+
+def _reduced_entries(inputs: Inputs, losses: Array, reduction: str) -> Any:
+    """Reduce losses of entries to a mean over the classes and the valid pixels."""
     divisor = _reduce.weight_of(inputs, None, inputs.valid, inputs.labels.shape, inputs.classes)
-    if options["reduction"] == "none":
-        losses = _inputs.class_axis_back(xp, losses, inputs.axis)
-    return _reduce.positions(inputs, losses, divisor, options["reduction"])
+    if reduction == "none":
+        losses = _inputs.class_axis_back(inputs.xp, losses, inputs.axis)
+    return _reduce.positions(inputs, losses, divisor, reduction)
 
 
 class DualTaskLoss(Loss, function=dual_task_loss):

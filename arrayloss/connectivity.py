@@ -53,8 +53,8 @@ def semantic_connectivity_loss(
     max_components : int, at least 1
         How many predicted and how many true components of a class count in an image, the largest ones.
     reduction : "mean", "sum" or "none"
-        "mean" is the mean over the classes that the target has in an image, and then over the images; "none" has shape
-        (N, C), 0 for classes that an image does not have, and "sum" is the sum of that.
+        "mean" is the mean over the classes that the target has in an image, and then over the images with a valid
+        pixel; "none" has shape (N, C), 0 for classes that an image does not have, and "sum" is the sum of that.
     axis : int
         The class axis of the logits.
 

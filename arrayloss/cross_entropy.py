@@ -44,7 +44,7 @@ def cross_entropy_loss(
     target : array
         Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities
         in [0, 1] of a real floating dtype in the shape of the logits.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing. Probability targets have no label to ignore.
@@ -112,7 +112,7 @@ def cross_entropy_loss(
         axis=options["axis"],
         ignore_index=options["ignore_index"],
         probabilities=True,
-        extra={"pixel_weight": pixel_weight},
+        weights={"pixel_weight": pixel_weight},
     )
     return reduced(inputs, options, pixel_weight)
 

@@ -46,7 +46,7 @@ def dice_loss(
         with another activation than "softmax" an entry equal to it is ignored.
     smooth : float, at least 0
         Added to numerator and denominator, in pixels.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     activation : "softmax", "sigmoid" or None
         What makes :math:`p` of the logits; None takes them as probabilities in [0, 1]. With "sigmoid" and None every
@@ -59,7 +59,7 @@ def dice_loss(
     squared : bool
         Whether the areas are :math:`\sum p^2` and :math:`\sum t^2`.
     reduction : "mean", "sum" or "none"
-        "mean" is the mean over the images and then over the classes, weighted by ``weight``; "none" gives
+        "mean" is the mean over the images and the classes, weighted by ``weight``; "none" gives
         :math:`w_c d_{nc}` in shape (N, C), or (C,) with ``batch``, and "sum" is the sum of that.
     axis : int
         The class axis of the logits.
@@ -82,9 +82,10 @@ def dice_loss(
     Notes
     -----
     A class that is 0/0 in an image (``smooth=0``, nothing predicted, nothing there) has :math:`d = 0` and gradient 0.
-    A wholly ignored image counts as 0, and N still counts it. An absent class with ``smooth=0`` has :math:`d = 1`
-    however little of it is predicted, with gradient 0: ``smooth=1`` is the common remedy. With ``squared`` this is the
-    form of V-Net, and ``batch`` is nnU-Net's ``batch_dice``.
+    A wholly ignored image, or where entries are ignored one by one a wholly ignored class of an image, is left out of
+    the mean, and is 0 in "none". An absent class with ``smooth=0`` has :math:`d = 1` however little of it is predicted,
+    with gradient 0: ``smooth=1`` is the common remedy. With ``squared`` this is the form of V-Net, and ``batch`` is
+    nnU-Net's ``batch_dice``.
 
     References
     ----------
@@ -213,7 +214,7 @@ def generalized_dice_loss(
     -----
     A class that is absent from an image has no :math:`w` of its own and takes the largest of the classes that are
     there, as in MONAI. An image without any of the classes that count has :math:`d = 0` and gradient 0. A wholly
-    ignored image counts as 0, and N still counts it. The weights are constants to differentiation.
+    ignored image is left out of the mean, and is 0 in "none". The weights are constants to differentiation.
 
     References
     ----------
@@ -299,7 +300,7 @@ def log_cosh_dice_loss(
         with another activation than "softmax" an entry equal to it is ignored.
     smooth : float, at least 0
         Added to numerator and denominator, in pixels.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     activation : "softmax", "sigmoid" or None
         What makes :math:`p` of the logits; None takes them as probabilities in [0, 1]. With "sigmoid" and None every
@@ -312,7 +313,7 @@ def log_cosh_dice_loss(
     squared : bool
         Whether the areas are :math:`\sum p^2` and :math:`\sum t^2`.
     reduction : "mean", "sum" or "none"
-        "mean" is the mean over the images and then over the classes, weighted by ``weight``; "none" gives
+        "mean" is the mean over the images and the classes, weighted by ``weight``; "none" gives
         :math:`w_c \log \cosh d_{nc}` in shape (N, C), or (C,) with ``batch``, and "sum" is the sum of that.
     axis : int
         The class axis of the logits.

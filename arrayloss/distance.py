@@ -152,7 +152,7 @@ def boundary_loss(
         What makes probabilities of the logits: "sigmoid" of each class on its own, None if they are probabilities.
     include_background : bool
         Whether class 0 counts.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     distance : array in the shape of the logits, optional
         What `distance_map` returns for the target, the class axis where the logits have theirs, in any real dtype.
@@ -226,7 +226,7 @@ def boundary_loss(
     )
     inputs = _open("boundary_loss", logits, target, options, {"distance": distance})
     class_weight = inputs.counted_weight(options["weight"], options["include_background"])
-    phi = _of_target(inputs, "distance", distance, signed=True)
+    phi = _of_target(inputs, "distance", distance, options["activation"], signed=True)
     if class_weight is not None or options["activation"] != "softmax":
         # The kernel leaves out what is ignored itself.
         phi = _weigh(inputs, _valid_only(inputs, phi), class_weight)
@@ -287,7 +287,7 @@ def hausdorff_dt_loss(
         What makes probabilities of the logits: "sigmoid" of each class on its own, None if they are probabilities.
     include_background : bool
         Whether class 0 counts.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     target_distance : array in the shape of the logits, optional
         What ``distance_map(target, C, signed=False)`` returns, the class axis where the logits have theirs, in any
@@ -366,16 +366,17 @@ def hausdorff_dt_loss(
     inputs = _open("hausdorff_dt_loss", logits, target, options, given)
     xp = inputs.xp
     class_weight = inputs.counted_weight(options["weight"], options["include_background"])
-    true = _of_target(inputs, "target_distance", target_distance, signed=False)
+    true = _of_target(inputs, "target_distance", target_distance, options["activation"], signed=False)
     field = _valid_only(inputs, true) ** options["alpha"]
     if not one_sided:
         predicted = _of_prediction(inputs, options["activation"], prediction_distance)
         field = field + _valid_only(inputs, predicted) ** options["alpha"]
     field = _weigh(inputs, field, class_weight)
-    if options["activation"] == "softmax" and inputs.classes > 1:
+    if options["activation"] == "softmax":
         losses = inputs.kernels.softmax_squares(xp, inputs.logits, inputs.labels, field, inputs.valid)
     else:
-        error = inputs.activated(options["activation"]) - xp.astype(_true(inputs), field.dtype)
+        true = xp.astype(_true(inputs, options["activation"]), field.dtype)
+        error = inputs.activated(options["activation"]) - true
         losses = xp.sum(error * error * field, axis=1)
     return _reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
 
@@ -397,7 +398,7 @@ class HausdorffDTLoss(Loss, function=hausdorff_dt_loss):
 
 
 def _open(function: str, logits: Array, target: Array, options: dict[str, Any], distances: dict[str, Any]) -> Inputs:
-    """Return the inputs of a loss over classes, where a single class is the 1 of labels 0 and 1."""
+    """Return the inputs of a loss over classes, where a single class but under softmax is the 1 of labels 0 and 1."""
     inputs = _inputs.open_classes(
         function,
         logits,
@@ -405,7 +406,7 @@ def _open(function: str, logits: Array, target: Array, options: dict[str, Any], 
         axis=options["axis"],
         ignore_index=options["ignore_index"],
         extra=distances,
-        binary=True,
+        binary=options["activation"] != "softmax",
     )
     if inputs.classes == 1 and not options["include_background"]:
         raise ValueError(
@@ -429,10 +430,10 @@ def _divisor(inputs: Inputs, class_weight: Array | None) -> Array | float:
     return _reduce.weight_of(inputs, None, inputs.valid, inputs.labels.shape) * inputs.xp.sum(class_weight)
 
 
-def _true(inputs: Inputs) -> Array:
+def _true(inputs: Inputs, activation: str | None) -> Array:
     """Return the one-hot form of the labels."""
     if inputs.classes == 1:
-        return inputs.xp.expand_dims(inputs.labels == _classes(inputs)[0], axis=1)
+        return inputs.xp.expand_dims(inputs.labels == _classes(inputs, activation)[0], axis=1)
     return inputs.kernels.one_hot(inputs.xp, inputs.labels, inputs.classes)
 
 
@@ -450,13 +451,13 @@ def _is_zero(distance: Any) -> bool:
     return True
 
 
-def _of_target(inputs: Inputs, argument: str, distance: Any, *, signed: bool) -> Array:
+def _of_target(inputs: Inputs, argument: str, distance: Any, activation: str | None, *, signed: bool) -> Array:
     """Return the distances to the true boundaries, as given in the call or computed."""
     if distance is not None:
         return _given(inputs, argument, distance)
     remedy = f"pass {argument}=, for instance what distance_map returned in the data loader"
     labels, valid = _read_target(inputs, inputs.labels, remedy), _read_target(inputs, inputs.valid, remedy)
-    return _computed(inputs, _distances.regions(labels, valid, _classes(inputs)), valid, signed=signed)
+    return _computed(inputs, _distances.regions(labels, valid, _classes(inputs, activation)), valid, signed=signed)
 
 
 def _of_prediction(inputs: Inputs, activation: str | None, distance: Any) -> Array:
@@ -484,9 +485,9 @@ def _computed(inputs: Inputs, regions: Array, valid: Array | None, *, signed: bo
     return inputs.kernels.scalar_like(inputs.xp, inputs.logits, _distances.distances(regions, valid, signed, None))
 
 
-def _classes(inputs: Inputs) -> range:
+def _classes(inputs: Inputs, activation: str | None) -> range:
     """Return the labels of the classes on the class axis."""
-    return range(inputs.classes) if inputs.classes > 1 else range(1, 2)
+    return range(1, 2) if inputs.classes == 1 and activation != "softmax" else range(inputs.classes)
 
 
 def _read_target(inputs: Inputs, x: Array | None, remedy: str) -> Array | None:

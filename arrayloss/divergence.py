@@ -350,7 +350,7 @@ def distill_cross_entropy_loss(
         The unnormalised scores of the teacher, of a real floating dtype. They are a constant to differentiation.
     labels : array, optional
         Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1, to ignore by.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing. Without ``labels`` all positions count.
@@ -449,9 +449,9 @@ def _divergence(
     )
 
 
-def _open(function: str, logits: Any, target: Any, labels: Any, options: dict[str, Any], **extra: Any) -> Inputs:
+def _open(function: str, logits: Any, target: Any, labels: Any, options: dict[str, Any], **weights: Any) -> Inputs:
     return _inputs.open_teacher(
-        function, logits, target, labels, axis=options["axis"], ignore_index=options["ignore_index"], extra=extra
+        function, logits, target, labels, axis=options["axis"], ignore_index=options["ignore_index"], weights=weights
     )
 
 

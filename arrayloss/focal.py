@@ -51,7 +51,7 @@ def focal_loss(
         in [0, 1] of a real floating dtype in the shape of the logits.
     gamma : float, at least 0
         How fast a position loses weight as its true class grows probable; 0 gives cross entropy.
-    alpha : number, or sequence or array of C non-negative numbers, optional
+    alpha : number, or sequence or array of C finite numbers, optional
         Weight of each class; a number is the weight of all.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing. Probability targets have no label to ignore.

@@ -48,7 +48,7 @@ def ohem_cross_entropy_loss(
         Number of pixels of the batch that are selected at least.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class. It does not influence the selection.
     reduction : "mean", "sum", "none" or "parts"
         "mean" divides by the sum of the weights :math:`w_y` of the selected pixels; "parts" returns (total, weight)
@@ -335,7 +335,7 @@ def bootstrapped_cross_entropy_loss(
         Number of pixels of each image that are selected at least.
     loss_th : float
         Losses above it are selected where there are more than ``min_K`` of them.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class; the ranking and the threshold act on the weighted loss.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing.
@@ -363,7 +363,7 @@ def bootstrapped_cross_entropy_loss(
     Notes
     -----
     Pixels tied with the last one selected are selected too. The selection is a constant to differentiation. A wholly
-    ignored image counts as 0 in the mean over the images.
+    ignored image is left out of the mean over the images.
 
     References
     ----------

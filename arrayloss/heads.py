@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from arrayloss import _inputs, _maps, _positions, _reduce
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
-from arrayloss._namespace import device_of, dtype_name
+from arrayloss._namespace import device_of
 from arrayloss._options import check
 
 A = TypeVar("A")
@@ -50,7 +50,7 @@ def point_cross_entropy_loss(
         images.
     ignore_index : int or None
         Label of pixels whose points count nowhere; None ignores nothing.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     reduction : "mean", "sum", "none" or "parts"
         "mean" divides by the sum of the weights :math:`w_y` of the valid points; "parts" returns (total, weight) with
@@ -137,7 +137,7 @@ def se_cross_entropy_loss(
         Label map of any integer dtype or bool and of any size: only which classes it holds counts.
     ignore_index : int or None
         Label of pixels that count nowhere; None ignores nothing.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     reduction : "mean", "sum", "none" or "parts"
         "mean" divides by C times the number of images with a valid pixel; "parts" returns (total, weight) with mean =
@@ -261,7 +261,7 @@ def detail_aggregate_loss(
 
     Notes
     -----
-    A wholly ignored image counts as 0 in the mean of Dice, and N still counts it. Dice is 0 where it is 0/0.
+    A wholly ignored image is left out of the mean of Dice, and is 0 in "none". Dice is 0 where it is 0/0.
     Dice sums squares, as the paper has it; the code of its authors and PaddleSeg's sum :math:`p` and :math:`g`
     themselves. The latter's DetailAggregateLoss also fuses by weights drawn at random, where the authors start from
     6/10, 3/10 and 1/10, and takes ignored pixels for a class of their own. Both enlarge logits smaller than the
@@ -298,7 +298,8 @@ def detail_aggregate_loss(
     if options["reduction"] == "mean":
         weight = _reduce.weight_of(inputs, None, valid, losses.shape)
         both = _reduce.ratio(inputs, library.xp.sum(each), weight)
-        both = both + _reduce.ratio(inputs, library.xp.sum(dice), float(dice.shape[0]))
+        images = _reduce.weight_of(inputs, None, inputs.seen, tuple(dice.shape))
+        both = both + _reduce.ratio(inputs, library.xp.sum(dice), images)
         return _reduce.finish(inputs, both)
     counts = float(losses.shape[1] * losses.shape[2])
     if valid is not None:
@@ -409,17 +410,15 @@ def _details(
     function: str, library: Any, labels: Array, threshold: float, ignore_index: int | None
 ) -> tuple[Array, Array | None]:
     """Return the boolean detail map of `(N, H, W)` labels, False where ignored, and the mask of valid pixels."""
-    xp, kind = library.xp, dtype_name(labels)
-    found = None
-    if kind in ("int32", "int64", "uint32", "uint64"):
-        labels = xp.astype(labels, library.kernels.label_dtype(xp, kind), copy=False)
-        found = library.kernels.host_range(labels)
-        if found is not None and max(-found[0], found[1]) >= _TOO_LARGE:
-            raise ValueError(
-                f"{function}: target holds labels from {found[0]} to {found[1]}, expected labels that are smaller than "
-                f"2^27, since they are added up in 32 bits"
-            )
-    valid = _inputs.entries_not(library, labels, ignore_index, found)
+    xp = library.xp
+    labels, valid, read = _inputs.read_map(function, library, labels, ignore_index)
+    if read is not None and max(-read[0], read[1]) >= _TOO_LARGE:
+        raise ValueError(
+            f"{function}: target holds labels from {read[0]} to {read[1]}, expected labels that are smaller than "
+            f"2^27, since they are added up in 32 bits"
+        )
+    if math.prod(labels.shape) == 0:
+        return labels != labels, valid
     y = xp.astype(labels, xp.int32)
     y = y if valid is None else xp.where(valid, y, xp.zeros_like(y))
     # The sum of the differences y_i - y_j over the neighbours j that count, and i itself, where it is 0.

@@ -47,7 +47,7 @@ def lovasz_softmax_loss(
         Which classes count: those that occur among the labels, all of them, or the ones listed.
     per_image : bool
         Whether the loss is taken of each image and then averaged over the images, instead of over the pixels of the
-        whole batch at once.
+        whole batch at once. A wholly ignored image is left out.
     reduction : "mean", "sum" or "none"
         "mean" divides by the number of classes that count; "none" has shape (C,), 0 for classes that do not count
         (with ``per_image`` the mean over the images), and "sum" is the sum of that.
@@ -155,7 +155,7 @@ def lovasz_hinge_loss(
         Label of positions that count nowhere; None ignores nothing.
     per_image : bool
         Whether the loss is taken of each image and then averaged over the images, instead of over the pixels of the
-        whole batch at once.
+        whole batch at once. A wholly ignored image is left out.
     reduction : "mean", "sum" or "none"
         There is one class: "mean" and "sum" are its loss, and "none" is it in shape (1,).
     axis : int
@@ -251,17 +251,20 @@ def _places(inputs: Inputs, listed: tuple[int, ...]) -> Array:
 def _reduce_classes(
     inputs: Inputs, losses: Array, present: Array | None, listed: tuple[int, ...] | None, options: dict[str, Any]
 ) -> Array:
-    """Reduce losses `(sets, K)` of classes, of which only those `present` count, with the mean over the sets."""
+    """Reduce losses `(sets, K)` of classes, of which only those `present` count, with the mean over the sets.
+
+    A set is an image or the batch. Images without anything valid are left out of the mean.
+    """
     xp, k = inputs.xp, inputs.kernels
-    sets, classes = losses.shape
     losses = k.where_or(xp, present, losses, 0.0)
+    sets = _reduce.weight_of(inputs, None, inputs.seen, (losses.shape[0],)) if options["per_image"] else 1.0
     if options["reduction"] == "mean":
-        if present is None:
-            return _reduce.finish(inputs, _reduce.ratio(inputs, xp.sum(losses), float(sets * classes)))
-        counts = xp.sum(xp.astype(present, losses.dtype), axis=1)
+        counts: Array | float = float(losses.shape[1])
+        if present is not None:
+            counts = xp.sum(xp.astype(present, losses.dtype), axis=1)
         means = _reduce.ratio(inputs, xp.sum(losses, axis=1), counts)
-        return _reduce.finish(inputs, _reduce.ratio(inputs, xp.sum(means), float(sets)))
-    per_class = _reduce.ratio(inputs, xp.sum(losses, axis=0), float(sets))
+        return _reduce.finish(inputs, _reduce.ratio(inputs, xp.sum(means), sets))
+    per_class = _reduce.ratio(inputs, xp.sum(losses, axis=0), sets)
     if options["reduction"] == "sum":
         return _reduce.finish(inputs, xp.sum(per_class))
     if listed is not None:

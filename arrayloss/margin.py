@@ -235,7 +235,7 @@ def multi_margin_loss(
         The power.
     margin : float
         Scores further than this below that of the true class cost nothing.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing.

@@ -143,7 +143,7 @@ def dice_ce_loss(
         Factor of the Dice loss.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing. Probability targets have no label to ignore.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class, in both terms.
     label_smoothing : float in [0, 1]
         Share of the target of the cross entropy that is spread evenly over the classes.

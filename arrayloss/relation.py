@@ -88,8 +88,9 @@ def rmi_loss(
 
     Notes
     -----
-    A window counts if all its pixels are valid; an image without such a window has the cross entropy alone, and one
-    without a valid pixel counts as 0. Cells begin at the first pixel, and those that the far border cuts are left out.
+    A window counts if all its pixels are valid. "mean" is a mean of each term: of the cross entropies over the images
+    with a valid pixel, of the second term over those with a window; "none" is 0 where there is neither. Cells begin at
+    the first pixel, and those that the far border cuts are left out.
     :math:`M` is computed as the covariance of what the linear prediction leaves, in a basis of cosines: no difference
     of large numbers is taken. In float32 the value is right to about six digits, and the gradient too unless it all but
     vanishes because the prediction explains everything.
@@ -129,15 +130,22 @@ def rmi_loss(
         axis=axis,
     )
     inputs = _open_windows(logits, target, options)
+    if math.prod(inputs.logits.shape) == 0:
+        none = inputs.kernels.sum_positions(inputs.xp, inputs.logits)
+        return _reduce.regions(inputs, none, None, None, options["reduction"])
     z = inputs.kernels.where_valid(inputs.xp, inputs.valid, inputs.logits)
     share = options["bce_weight"]
     # What has no weight is not computed: infinite or not, it counts nothing.
     terms = []
     if share > 0.0:
-        terms.append(_cross_entropies(inputs, z) * share)
+        terms.append((_cross_entropies(inputs, z) * share, inputs.seen))
     if share < 1.0:
-        terms.append(_unexplained(inputs, z, options) * (1.0 - share))
-    return _reduce.regions(inputs, sum(terms[1:], start=terms[0]), None, options["reduction"])
+        cells = _valid_cells(inputs, options["stride"])
+        unexplained = _unexplained(inputs, z, cells, options)
+        terms.append((unexplained * (1.0 - share), _with_window(inputs.xp, cells, options["radius"])))
+    # Each term has a mean of its own: an image may have valid pixels and no whole window.
+    values = [_reduce.regions(inputs, term, None, seen, options["reduction"]) for term, seen in terms]
+    return inputs.kernels.as_array(sum(values[1:], start=values[0]))
 
 
 class RMILoss(Loss, function=rmi_loss):
@@ -154,7 +162,7 @@ class RMILoss(Loss, function=rmi_loss):
 
 
 def _open_windows(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
-    """Return the inputs of `rmi_loss`, images in which there is room for a window."""
+    """Return the inputs of `rmi_loss`, images in which there is room for a window, or none at all."""
     inputs = _inputs.open_classes(
         "rmi_loss",
         logits,
@@ -166,7 +174,7 @@ def _open_windows(logits: Array, target: Array, options: dict[str, Any]) -> Inpu
     )
     height, width = inputs.logits.shape[2:]
     side = options["radius"] * options["stride"]
-    if height < side or width < side:
+    if height * width and min(height, width) < side:
         raise ValueError(
             f"rmi_loss: logits has shape {tuple(logits.shape)}, expected images of at least {side} x {side} pixels for "
             f"windows of radius {options['radius']} in cells of stride {options['stride']}"
@@ -188,7 +196,24 @@ def _cross_entropies(inputs: Inputs, z: Array) -> Array:
     return _reduce.ratio(inputs, k.sum_positions(xp, losses), pixels)
 
 
-def _unexplained(inputs: Inputs, z: Array, options: dict[str, Any]) -> Array:
+def _valid_cells(inputs: Inputs, stride: int) -> Array | None:
+    """Return which cells have no ignored pixel, shape `(N, 1, rows, columns)`; None: all."""
+    if inputs.valid is None:
+        return None
+    ignored = inputs.xp.astype(inputs.xp.expand_dims(~inputs.valid, axis=1), inputs.logits.dtype)
+    return _pooled(inputs.xp, ignored, stride, "max") == 0.0
+
+
+def _with_window(xp: Any, cells: Array | None, radius: int) -> Array | None:
+    """Return which images `(N, 1)` have a window of valid cells alone; None: all."""
+    if cells is None:
+        return None
+    for _ in range(radius - 1):
+        cells = cells[:, :, 1:, 1:] & cells[:, :, 1:, :-1] & cells[:, :, :-1, 1:] & cells[:, :, :-1, :-1]
+    return xp.any(xp.any(cells, axis=3), axis=2)
+
+
+def _unexplained(inputs: Inputs, z: Array, cells: Array | None, options: dict[str, Any]) -> Array:
     """Return log det (M + alpha I) / 2d of each class in each image, shape `(N, C)`, 0 without a window."""
     xp, k = inputs.xp, inputs.kernels
     radius, stride, pool = options["radius"], options["stride"], options["pool"]
@@ -198,12 +223,7 @@ def _unexplained(inputs: Inputs, z: Array, options: dict[str, Any]) -> Array:
     true = inputs.target
     if true is None:
         true = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), z.dtype)
-    valid = None
-    if inputs.valid is not None:
-        # A cell with an ignored pixel is one.
-        ignored = xp.astype(xp.expand_dims(~inputs.valid, axis=1), z.dtype)
-        valid = _pooled(xp, ignored, stride, "max") == 0.0
-    return k.unexplained(xp, z * 0.5, _pooled(xp, true, stride, pool), valid, radius) / (2.0 * radius**2)
+    return k.unexplained(xp, z * 0.5, _pooled(xp, true, stride, pool), cells, radius) / (2.0 * radius**2)
 
 
 def _pooled(xp: Any, x: Array, stride: int, pool: str) -> Array:

@@ -47,7 +47,7 @@ def poly_loss(
         in [0, 1] of a real floating dtype in the shape of the logits.
     epsilon : float, at least -1
         What is added to the coefficient 1 of :math:`1 - p` in the expansion of :math:`-\log p`; 0 gives cross entropy.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing. Probability targets have no label to ignore.
@@ -282,7 +282,7 @@ def generalized_cross_entropy_loss(
     q : float in (0, 1]
         From cross entropy, the limit at 0, to 1 - p, half the mean absolute error, at 1: the larger, the less a
         position counts whose label is improbable.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing. Probability targets have no label to ignore.

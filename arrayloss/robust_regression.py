@@ -46,7 +46,7 @@ def smooth_l1_loss(
     *,
     beta: float = 1.0,
     reduction: str = "mean",
-    ignore_index: int | None = 255,
+    ignore_index: int | None = None,
 ) -> A:
     r"""Penalise the difference between prediction and target: squared where it is small, absolute where it is large.
 
@@ -68,7 +68,7 @@ def smooth_l1_loss(
         "mean" divides by the number of valid entries; "parts" returns (total, weight) with mean = total / weight;
         "none" has the shape of the prediction, 0 where ignored.
     ignore_index : int or None
-        Entries whose target equals it count nowhere; None ignores nothing.
+        Entries whose target equals it count nowhere; None, the default, ignores nothing.
 
     Returns
     -------
@@ -97,8 +97,8 @@ def smooth_l1_loss(
     --------
     >>> import numpy as np
     >>> import arrayloss as al
-    >>> print(al.smooth_l1_loss(np.array([1.0, 4.0, 7.0]), np.array([1.5, 2.0, 255.0]), reduction="none"))
-    [0.125 1.5   0.   ]
+    >>> print(al.smooth_l1_loss(np.array([1.0, 4.0]), np.array([1.5, 2.0]), reduction="none"))
+    [0.125 1.5  ]
     """
     options = check("smooth_l1_loss", beta=beta, reduction=reduction, ignore_index=ignore_index)
     if options["beta"] < _LEAST:
@@ -111,7 +111,7 @@ class SmoothL1Loss(Loss, function=smooth_l1_loss):
 
     beta: float = 1.0
     reduction: str = "mean"
-    ignore_index: int | None = 255
+    ignore_index: int | None = None
 
 
 def huber_loss(
@@ -120,7 +120,7 @@ def huber_loss(
     *,
     delta: float = 1.0,
     reduction: str = "mean",
-    ignore_index: int | None = 255,
+    ignore_index: int | None = None,
 ) -> A:
     r"""Penalise the squared difference between prediction and target, beyond a bound only in proportion to it.
 
@@ -142,7 +142,7 @@ def huber_loss(
         "mean" divides by the number of valid entries; "parts" returns (total, weight) with mean = total / weight;
         "none" has the shape of the prediction, 0 where ignored.
     ignore_index : int or None
-        Entries whose target equals it count nowhere; None ignores nothing.
+        Entries whose target equals it count nowhere; None, the default, ignores nothing.
 
     Returns
     -------
@@ -170,8 +170,8 @@ def huber_loss(
     --------
     >>> import numpy as np
     >>> import arrayloss as al
-    >>> print(al.huber_loss(np.array([1.0, 4.0, 7.0]), np.array([1.5, 2.0, 255.0]), reduction="none"))
-    [0.125 1.5   0.   ]
+    >>> print(al.huber_loss(np.array([1.0, 4.0]), np.array([1.5, 2.0]), reduction="none"))
+    [0.125 1.5  ]
     """
     options = check("huber_loss", delta=delta, reduction=reduction, ignore_index=ignore_index)
     return entrywise("huber_loss", logits, target, options, HUBER, options["delta"])
@@ -182,7 +182,7 @@ class HuberLoss(Loss, function=huber_loss):
 
     delta: float = 1.0
     reduction: str = "mean"
-    ignore_index: int | None = 255
+    ignore_index: int | None = None
 
 
 def log_cosh_loss(
@@ -190,7 +190,7 @@ def log_cosh_loss(
     target: Any,
     *,
     reduction: str = "mean",
-    ignore_index: int | None = 255,
+    ignore_index: int | None = None,
 ) -> A:
     r"""Penalise the difference between prediction and target: squared where it is small, absolute where it is large.
 
@@ -209,7 +209,7 @@ def log_cosh_loss(
         "mean" divides by the number of valid entries; "parts" returns (total, weight) with mean = total / weight;
         "none" has the shape of the prediction, 0 where ignored.
     ignore_index : int or None
-        Entries whose target equals it count nowhere; None ignores nothing.
+        Entries whose target equals it count nowhere; None, the default, ignores nothing.
 
     Returns
     -------
@@ -239,8 +239,8 @@ def log_cosh_loss(
     --------
     >>> import numpy as np
     >>> import arrayloss as al
-    >>> print(al.log_cosh_loss(np.array([1.0, 4.0, 7.0]), np.array([1.5, 2.0, 255.0]), reduction="none").round(4))
-    [0.1201 1.325  0.    ]
+    >>> print(al.log_cosh_loss(np.array([1.0, 4.0]), np.array([1.5, 2.0]), reduction="none").round(4))
+    [0.1201 1.325 ]
     """
     options = check("log_cosh_loss", reduction=reduction, ignore_index=ignore_index)
     return entrywise("log_cosh_loss", logits, target, options, LOG_COSH)
@@ -250,7 +250,7 @@ class LogCoshLoss(Loss, function=log_cosh_loss):
     """The options of `log_cosh_loss`, bound."""
 
     reduction: str = "mean"
-    ignore_index: int | None = 255
+    ignore_index: int | None = None
 
 
 def charbonnier_loss(
@@ -259,7 +259,7 @@ def charbonnier_loss(
     *,
     epsilon: float = 1e-3,
     reduction: str = "mean",
-    ignore_index: int | None = 255,
+    ignore_index: int | None = None,
 ) -> A:
     r"""Penalise the absolute difference between prediction and target, with the kink at 0 rounded off.
 
@@ -280,7 +280,7 @@ def charbonnier_loss(
         "mean" divides by the number of valid entries; "parts" returns (total, weight) with mean = total / weight;
         "none" has the shape of the prediction, 0 where ignored.
     ignore_index : int or None
-        Entries whose target equals it count nowhere; None ignores nothing.
+        Entries whose target equals it count nowhere; None, the default, ignores nothing.
 
     Returns
     -------
@@ -326,7 +326,7 @@ class CharbonnierLoss(Loss, function=charbonnier_loss):
 
     epsilon: float = 1e-3
     reduction: str = "mean"
-    ignore_index: int | None = 255
+    ignore_index: int | None = None
 
 
 def quantile_loss(
@@ -335,7 +335,7 @@ def quantile_loss(
     *,
     quantile: float = 0.5,
     reduction: str = "mean",
-    ignore_index: int | None = 255,
+    ignore_index: int | None = None,
 ) -> A:
     r"""Penalise predictions that are too low and too high at two rates, so that a quantile of the target costs least.
 
@@ -357,7 +357,7 @@ def quantile_loss(
         "mean" divides by the number of valid entries; "parts" returns (total, weight) with mean = total / weight;
         "none" has the shape of the prediction, 0 where ignored.
     ignore_index : int or None
-        Entries whose target equals it count nowhere; None ignores nothing.
+        Entries whose target equals it count nowhere; None, the default, ignores nothing.
 
     Returns
     -------
@@ -384,8 +384,8 @@ def quantile_loss(
     --------
     >>> import numpy as np
     >>> import arrayloss as al
-    >>> print(al.quantile_loss(np.array([1.0, 4.0, 7.0]), np.array([2.0, 2.0, 255.0]), quantile=0.9, reduction="none"))
-    [0.9 0.2 0. ]
+    >>> print(al.quantile_loss(np.array([1.0, 4.0]), np.array([2.0, 2.0]), quantile=0.9, reduction="none"))
+    [0.9 0.2]
     """
     options = check("quantile_loss", quantile=quantile, reduction=reduction, ignore_index=ignore_index)
     return entrywise("quantile_loss", logits, target, options, _PINBALL, options["quantile"])
@@ -396,4 +396,4 @@ class QuantileLoss(Loss, function=quantile_loss):
 
     quantile: float = 0.5
     reduction: str = "mean"
-    ignore_index: int | None = 255
+    ignore_index: int | None = None

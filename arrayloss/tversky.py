@@ -44,7 +44,7 @@ def jaccard_loss(
         with another activation than "softmax" an entry equal to it is ignored.
     smooth : float, at least 0
         Added to numerator and denominator, in pixels.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     activation : "softmax", "sigmoid" or None
         What makes :math:`p` of the logits; None takes them as probabilities in [0, 1]. With "sigmoid" and None every
@@ -57,7 +57,7 @@ def jaccard_loss(
     squared : bool
         Whether the areas are :math:`\sum p^2` and :math:`\sum t^2`.
     reduction : "mean", "sum" or "none"
-        "mean" is the mean over the images and then over the classes, weighted by ``weight``; "none" gives
+        "mean" is the mean over the images and the classes, weighted by ``weight``; "none" gives
         :math:`w_c d_{nc}` in shape (N, C), or (C,) with ``batch``, and "sum" is the sum of that.
     axis : int
         The class axis of the logits.
@@ -80,9 +80,9 @@ def jaccard_loss(
     Notes
     -----
     A class that is 0/0 in an image (``smooth=0``, nothing predicted, nothing there) has :math:`d = 0` and gradient 0.
-    A wholly ignored image counts as 0, and N still counts it. Where every probability is 0 or 1, :math:`d` is 1
-    minus the intersection over union. It orders predictions as Dice does, :math:`d = 2 D / (1 + D)` of the Dice loss
-    :math:`D`; `lovasz_softmax_loss` is the other way to make that ratio differentiable.
+    Ignored images and classes of images as in `dice_loss`. Where every probability is 0 or 1, :math:`d` is 1 minus the
+    intersection over union. It orders predictions as Dice does, :math:`d = 2 D / (1 + D)` of the Dice loss :math:`D`;
+    `lovasz_softmax_loss` is the other way to make that ratio differentiable.
 
     References
     ----------
@@ -175,7 +175,7 @@ def tversky_loss(
         Added to numerator and denominator, in pixels.
     gamma : float, above 0
         Exponent of each region's loss; another than 1 makes it the focal Tversky loss.
-    weight : sequence or array of C non-negative numbers, optional
+    weight : sequence or array of C finite numbers, optional
         Weight of each class.
     activation : "softmax", "sigmoid" or None
         What makes :math:`p` of the logits; None takes them as probabilities in [0, 1]. With "sigmoid" and None every
@@ -188,7 +188,7 @@ def tversky_loss(
     squared : bool
         Whether the areas are :math:`\sum p^2` and :math:`\sum t^2`.
     reduction : "mean", "sum" or "none"
-        "mean" is the mean over the images and then over the classes, weighted by ``weight``; "none" gives
+        "mean" is the mean over the images and the classes, weighted by ``weight``; "none" gives
         :math:`w_c d_{nc}` in shape (N, C), or (C,) with ``batch``, and "sum" is the sum of that.
     axis : int
         The class axis of the logits.
@@ -211,7 +211,7 @@ def tversky_loss(
     Notes
     -----
     A class that is 0/0 in an image (``smooth=0``, nothing predicted, nothing there) has :math:`d = 0` and gradient 0.
-    A wholly ignored image counts as 0, and N still counts it. With ``alpha = beta = 0.5`` it is `dice_loss` of
+    Ignored images and classes of images as in `dice_loss`. With ``alpha = beta = 0.5`` it is `dice_loss` of
     twice the ``smooth``, with ``alpha = beta = 1`` it is `jaccard_loss`. A perfect region has gradient 0 with any
     ``gamma``. The focal exponent here is that of segmentation_models_pytorch; the paper writes :math:`1 / \gamma`.
     With ``squared`` the errors are :math:`\sum \max(p_c - t_c, 0)^2` and :math:`\sum \max(t_c - p_c, 0)^2`: never

@@ -202,6 +202,68 @@ def test_nothing_valid(case: Case, backend: Backend, reduction: str, rng: np.ran
     assert all((g == 0).all() for g in grads)
 
 
+def padded(sample: Sample, ignore: int) -> Sample:
+    """Return the sample with one more image, of which nothing is valid and the first logits are NaN."""
+
+    def longer(x: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, x[-1:]])
+
+    logits, labels = [longer(x) for x in sample.parts], longer(sample.labels)
+    logits[0][-1], labels[-1] = np.nan, ignore
+    more = replace(
+        sample,
+        logits=tuple(logits) if isinstance(sample.logits, tuple) else logits[0],
+        target=longer(sample.target),
+        arrays={name: longer(x) for name, x in sample.arrays.items()},
+    )
+    return more.with_labels(labels)
+
+
+@pytest.mark.variants
+@every_case
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_an_ignored_image_is_left_out(case: Case, backend: Backend, reduction: str, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if sample.ignored is None or not sample.ignored.any() or isinstance(case.loss, al.DualTaskLoss):
+        return  # the one loss in which an ignored pixel counts, as one of class 0
+    if case.options.get("top_k_percent_pixels", 1.0) < 1.0:
+        return  # a share of all pixels, ignored ones included
+    if isinstance(case.loss, al.MixedLoss) or np.shape(case.options.get("weight")) == sample.labels.shape[:1]:
+        if reduction == "none" or not isinstance(case.loss, al.MixedLoss):
+            return  # weights of images belong to so many of them
+    else:
+        case = case.with_options(reduction=reduction)
+    ignore = 255 if isinstance(case.loss, al.MixedLoss) else case.options["ignore_index"]
+    value, grads = run(backend, case.loss, sample)
+    value_padded, grads_padded = run(backend, case.loss, padded(sample, ignore))
+    if value_padded.shape != value.shape:
+        assert (value_padded[-1] == 0).all()
+        value_padded = value_padded[:-1]
+    np.testing.assert_allclose(value_padded, value, rtol=1e-12, atol=1e-13)
+    for g, e in zip(grads_padded, grads, strict=True):
+        close(g[:-1], e, 1e-12)
+        assert (g[-1] == 0).all()
+
+
+@pytest.mark.variants
+@every_case
+def test_a_region_of_ignored_entries_is_left_out(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    """Of the mean over the regions, in a class of one image and in all but one class of the other."""
+    sample = case.make(rng)
+    if case.make.__name__ not in ("multilabel", "probabilities"):
+        return
+    target = sample.target.copy()
+    target[0, 1] = target[1, :2] = 255
+    sample = replace(sample, target=target, logits=np.where(target == 255, np.nan, sample.logits))
+    expected = case.reference(sample)
+    value, grads = run(backend, case.loss, sample)
+    np.testing.assert_allclose(value, expected, rtol=1e-9)
+    assert (grads[0][target == 255] == 0).all()
+    # What is left out does not count: as much as if it had not been there.
+    other = replace(sample, logits=np.where(target == 255, 0.3, sample.logits))
+    close(run(backend, case.loss, other)[1][0], grads[0], 1e-12)
+
+
 @every_case
 def test_inputs_are_not_written_to(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     sample = case.make(rng)
@@ -341,15 +403,75 @@ def test_unbatched(backend: Backend, loss: al.Loss, rng: np.random.Generator) ->
     assert none.shape == (() if isinstance(loss, al.CrossEntropyLoss) else (5,))
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0), (0, 3)], ids=str)
-def test_empty_inputs_give_zero(backend: Backend, shape: tuple[int, ...]) -> None:
+def cut(sample: Sample, at: tuple[Any, ...], logits_at: tuple[Any, ...]) -> Sample:
+    """Return a part of a sample: the place in arrays of positions, and in arrays with a class axis."""
+    rank = sample.parts[0].ndim
+
+    def part(x: np.ndarray) -> np.ndarray:
+        return x[logits_at if x.ndim == rank else at]
+
+    return Sample(
+        tuple(map(part, sample.logits)) if isinstance(sample.logits, tuple) else part(sample.logits),
+        part(sample.target),
+        {name: part(x) for name, x in sample.arrays.items()},
+    )
+
+
+def has_sizes(case: Case) -> bool:
+    """Whether an option of the loss belongs to the sizes of its sample."""
+    return isinstance(case.loss, al.BCELoss) and isinstance(case.loss.weight, tuple)
+
+
+@every_case
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("what", ["batch", "space", "both"])
+def test_nothing_gives_zero(case: Case, backend: Backend, what: str, reduction: str, rng: np.random.Generator) -> None:
+    if backend.name == "torch-compiled":
+        pytest.skip("torch compiles no empty graph inputs")
+    once_where_compiled(backend, (what, reduction), ("batch", "mean"), ("space", "none"))
+    sample = case.make(rng)
+    if has_sizes(case):
+        case = case.with_options(weight=None)
+    if not isinstance(case.loss, al.MixedLoss):
+        case = case.with_options(reduction=reduction)
+    if case.make.__name__ in OTHER_SIZES and what != "batch":
+        return  # their maps have at least a pixel
+    images = slice(0, 0 if what != "space" else None)
+    space = (...,) if what == "batch" else (..., slice(0, 0))
+    sample = cut(sample, (images, *space), (images, *space))
+    value, grads = run(backend, case.loss, sample)
+    assert (value == 0).all()
+    assert all((g == 0).all() for g in grads)
+
+
+@every_case
+@pytest.mark.backends("numpy", "strict", "torch")
+def test_one_pixel(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    sample = case.make(rng)
+    if has_sizes(case) or case.make.__name__ in OTHER_SIZES:
+        return
+    place = (slice(None), *(slice(0, 1),) * (sample.parts[0].ndim - 2))
+    sample = cut(sample, place, (slice(None), *place))
+    if isinstance(case.loss, (al.DualTaskLoss, al.RMILoss)) and case.options.get("radius", 3) > 1:
+        with pytest.raises(ValueError, match=rf"^{case.function}: logits has shape .* expected images of at least"):
+            run(backend, case.loss, sample)
+        return
+    value, grads = run(backend, case.loss, sample)
+    np.testing.assert_allclose(value, case.reference(sample), rtol=1e-9, atol=1e-13)
+    for g, expected in zip(grads, tape_gradients(case, sample), strict=True):
+        close(g, expected, 1e-9)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0,)], ids=str)
+def test_nothing_without_space(backend: Backend, shape: tuple[int, ...]) -> None:
     if backend.name == "torch-compiled":
         pytest.skip("torch compiles no empty graph inputs")
     target = np.zeros((shape[0], *shape[2:]), dtype=np.int64)
-    for loss in (al.CrossEntropyLoss(), al.CrossEntropyLoss(top_k_percent_pixels=0.5), al.DiceLoss(), al.BCELoss()):
-        value, grads = run(backend, loss, Sample(np.zeros(shape), target))
-        assert value == 0
-        assert grads[0].shape == shape
+    if len(shape) > 1:
+        for loss in (al.CrossEntropyLoss(), al.CrossEntropyLoss(top_k_percent_pixels=0.5), al.DiceLoss(), al.BCELoss()):
+            value, grads = run(backend, loss, Sample(np.zeros(shape), target))
+            assert value == 0
+            assert grads[0].shape == shape
     for loss in (al.L1Loss(), al.MSELoss(), al.PoissonNLLLoss(False)):
         assert run(backend, loss, Sample(np.zeros(shape), np.zeros(shape)))[0] == 0
 
@@ -484,7 +606,7 @@ BAD_OPTIONS = [
     ("ignore_index", 255.0),
     ("ignore_index", True),
     ("weight", [1.0, 2.0]),
-    ("weight", [1.0, 2.0, -1.0, 1.0]),
+    ("weight", [1.0, 2.0, float("inf"), 1.0]),
     ("weight", [1.0, 2.0, float("nan"), 1.0]),
     ("weight", "balanced"),
     ("weight", 2.0),
@@ -501,12 +623,12 @@ BAD_OPTIONS = [
     ("smooth", -1),
     ("smooth", float("inf")),
     ("pos_weight", [1.0, 2.0]),
-    ("pos_weight", -1.0),
+    ("pos_weight", float("nan")),
     ("edge_label", 1),
     ("activation", "relu"),
     ("include_background", 1),
     ("threshold", 1.5),
-    ("alpha", -1.0),
+    ("alpha", float("inf")),
     ("alpha", "balanced"),
     ("beta", -1.0),
     ("clip", 1.5),

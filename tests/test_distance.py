@@ -60,6 +60,7 @@ def test_distance_map_is_that_by_all_pairs(
 
 
 @needs_scipy
+@pytest.mark.filterwarnings("ignore:.* holds 0 and 255 alone:UserWarning")
 @settings(derandomize=True, deadline=None, database=None, max_examples=60)
 @given_by(
     seed=st.integers(0, 2**32 - 1),

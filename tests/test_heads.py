@@ -282,6 +282,7 @@ def test_details_of_a_square(backend: Backend) -> None:
 
 
 @eager
+@pytest.mark.filterwarnings("ignore:.* holds 0 and 255 alone:UserWarning")
 def test_an_ignored_pixel_makes_no_detail(backend: Backend, rng: np.random.Generator) -> None:
     target = np.zeros((1, 9, 9), dtype=np.int64)
     target[rng.random(target.shape) < 0.4] = 255

@@ -34,8 +34,9 @@ def label_dtype(xp: Namespace, dtype: str) -> Any:
 
 
 def as_array(x: Array) -> Array:
-    # A gradient that is the same everywhere comes as a read-only view of one number.
-    return np.require(x, requirements="W")
+    # A gradient that is the same everywhere comes as a read-only view of one number, and one with respect to an array
+    # of the other byte order in that order.
+    return np.require(x, None if x.dtype.isnative else x.dtype.newbyteorder("="), "W")
 
 
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:

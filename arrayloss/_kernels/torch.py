@@ -130,7 +130,7 @@ def label_dtype(xp: Namespace, dtype: str) -> Any:
 
 
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:
-    return torch.tensor(value, dtype=x.dtype, device=x.device)
+    return torch.as_tensor(value, dtype=x.dtype, device=x.device)
 
 
 def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array:

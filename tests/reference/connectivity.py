@@ -98,7 +98,8 @@ def semantic_connectivity_loss(
                 len(found),
                 max_components,
             )
-        means.append(ratio(math.fsum(losses[n]), len(set(found.values()))))
+        if found:
+            means.append(math.fsum(losses[n]) / len(set(found.values())))
     if reduction == "none":
         return losses if z.ndim > 1 else losses[0]
-    return math.fsum(losses.flat) if reduction == "sum" else ratio(math.fsum(means), images)
+    return math.fsum(losses.flat) if reduction == "sum" else ratio(math.fsum(means), len(means))

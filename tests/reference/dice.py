@@ -67,7 +67,10 @@ def region_areas(
     ignore_index: int | None,
     axis: int,
 ) -> tuple[Areas, int, int]:
-    """The sums of three terms of (p, t) over each class in each image, how many of these, and how many classes."""
+    """The sums of three terms of (p, t) over each class in each image, how many of these, and how many classes.
+
+    A region without a valid entry has none: it is left out of every mean.
+    """
     z = classes_last(logits, axis)
     images, classes = 1 if batch else image_count(z), z.shape[-1]
     found: dict[tuple[int, int], list[tuple[float, float, float]]] = {
@@ -78,6 +81,7 @@ def region_areas(
     areas = {
         region: (math.fsum(a for a, _, _ in of), math.fsum(b for _, b, _ in of), math.fsum(c for _, _, c in of))
         for region, of in found.items()
+        if of
     }
     return areas, images, classes
 
@@ -110,7 +114,7 @@ def region_loss(
 ) -> Result:
     """w_c d_nc with d = of(sum p t, sum p, sum t), or of the sums of other terms; "none" is (N, C).
 
-    The mean is over n, then over c weighted.
+    The mean is over n and c, weighted by w_c.
     """
     no_parts(reduction)
     areas, images, classes = region_areas(
@@ -126,7 +130,7 @@ def region_loss(
     if not include_background:
         w[0] = 0.0
     values = {(n, c): w[c] * of(*areas[n, c]) for n, c in areas}
-    value = reduce((images, classes), values, images * math.fsum(w), reduction)
+    value = reduce((images, classes), values, math.fsum(w[c] for _, c in areas), reduction)
     return value[0] if isinstance(value, np.ndarray) and (np.ndim(logits) == 1 or batch) else value
 
 
@@ -172,13 +176,15 @@ def generalized_dice_loss(
     )
     assert not options, options
     power = {"square": 2, "simple": 1, "uniform": 0}[weight_type]
-    counted = range(classes) if include_background else range(1, classes)
     values: dict[Position, float] = {}
     for n in range(images):
+        counted = [c for c in range(0 if include_background else 1, classes) if (n, c) in areas]
+        if not counted:
+            continue
         there = {c: areas[n, c][2] ** -power for c in counted if areas[n, c][2] > 0}
         w = {c: there.get(c, max(there.values(), default=0.0)) for c in counted}
         above = 2.0 * math.fsum(w[c] * areas[n, c][0] for c in counted) + smooth
         below = math.fsum(w[c] * (areas[n, c][1] + areas[n, c][2]) for c in counted) + smooth
         values[(n,)] = one_minus(above, below)
-    value = reduce((images,), values, images, reduction)
+    value = reduce((images,), values, len(values), reduction)
     return value[0] if isinstance(value, np.ndarray) and (np.ndim(logits) == 1 or batch) else value

@@ -36,7 +36,7 @@ def bootstrapped_cross_entropy_loss(
     reduction: str = "mean",
     axis: int = 1,
 ) -> Result:
-    """Per image the losses above loss_th, at least the min_K largest; mean of the images' means."""
+    """Per image the losses above loss_th, at least the min_K largest; mean of the means of images with any."""
     no_parts(reduction)
     z = classes_last(logits, axis)
     w = class_weights(weight, z.shape[-1])
@@ -56,10 +56,11 @@ def bootstrapped_cross_entropy_loss(
         else:
             kept = k_largest(image_losses, min_K)
         total = math.fsum(image_losses[position] for position in kept)
-        means.append(ratio(total, math.fsum(weights[position] for position in kept)))
+        if image_losses:
+            means.append(ratio(total, math.fsum(weights[position] for position in kept)))
         all_kept.update({position: image_losses[position] for position in kept})
     if reduction == "mean":
-        return ratio(math.fsum(means), images)
+        return ratio(math.fsum(means), len(means))
     return reduce(z.shape[:-1], all_kept, images, reduction)
 
 

@@ -140,7 +140,7 @@ def detail_aggregate_loss(
     reduction: str = "mean",
     axis: int = 1,
 ) -> Result:
-    """Mean over pixels of the binary cross entropy of detail, and over images of Dice with squares."""
+    """Mean over pixels of the binary cross entropy of detail, and over images with any of Dice with squares."""
     no_parts(reduction)
     z = classes_last(logits, axis)
     labels = label_map(target, z, axis)
@@ -158,6 +158,7 @@ def detail_aggregate_loss(
         dice.append(0.0 if below == 0 else 1 - above / below)
     if reduction == "mean":
         every = [value for image in entropies for value in image]
-        return ratio(math.fsum(every), len(every)) + ratio(math.fsum(dice), len(dice))
+        seen = [d for d, image in zip(dice, entropies, strict=True) if image]
+        return ratio(math.fsum(every), len(every)) + ratio(math.fsum(seen), len(seen))
     each = {(n,): ratio(math.fsum(image), len(image)) + dice[n] for n, image in enumerate(entropies)}
     return reduce((len(dice),), each, 0.0, reduction)

@@ -79,7 +79,7 @@ def lovasz_softmax_loss(
     reduction: str = "mean",
     axis: int = 1,
 ) -> Result:
-    """Lovasz extension per class at e = |[y=c] - p_c|, of the batch or averaged over its images.
+    """Lovasz extension per class at e = |[y=c] - p_c|, of the batch or averaged over its images with a valid pixel.
 
     "none" gives (C,), 0 for the classes that do not count; with per_image the average over the images, as for the rest.
     """
@@ -92,7 +92,7 @@ def lovasz_softmax_loss(
 
     means = []
     by_class: list[list[float]] = [[] for _ in range(count)]
-    for pixels in groups:
+    for pixels in filter(None, groups):
         if isinstance(classes, str):
             counted = [c for c in range(count) if classes == "all" or any(y == c for _, y in pixels)]
         else:
@@ -106,8 +106,8 @@ def lovasz_softmax_loss(
         for c in range(count):
             by_class[c].append(values[c])
     if reduction == "mean":
-        return ratio(math.fsum(means), len(groups))
-    averages: dict[Position, float] = {(c,): ratio(math.fsum(by_class[c]), len(groups)) for c in range(count)}
+        return ratio(math.fsum(means), len(means))
+    averages: dict[Position, float] = {(c,): ratio(math.fsum(by_class[c]), len(means)) for c in range(count)}
     return reduce((count,), averages, count, reduction)
 
 
@@ -120,7 +120,7 @@ def lovasz_hinge_loss(
     reduction: str = "mean",
     axis: int = 1,
 ) -> Result:
-    """Lovasz extension at relu(1 - z (2y - 1)), of the batch or averaged over its images; "none" is (1,), one class."""
+    """Lovasz extension at relu(1 - z (2y - 1)), of the batch or averaged as above; "none" is (1,), one class."""
     no_parts(reduction)
     z = classes_last(logits, axis)
     if z.shape[-1] not in (1, 2):
@@ -135,7 +135,7 @@ def lovasz_hinge_loss(
         groups[image_index(position) if per_image else 0].append((score, y))
 
     values = []
-    for pixels in groups:
+    for pixels in filter(None, groups):
         errors = [max(1.0 - score * (2 * y - 1), 0.0) for score, y in pixels]
         values.append(lovasz_extension_bruteforce(errors, [y == 1 for _, y in pixels]))
-    return reduce((1,), {(0,): ratio(math.fsum(values), len(groups))}, 1.0, reduction)
+    return reduce((1,), {(0,): ratio(math.fsum(values), len(values))}, 1.0, reduction)

@@ -14,6 +14,7 @@ from reference._tools import (
     classes_last,
     labelled_pixels,
     no_parts,
+    ratio,
     reduce,
     softplus,
     times,
@@ -80,18 +81,22 @@ def rmi_loss(
         truth, valid = classes_last(target, axis), np.ones(z.shape[:-1], dtype=bool)
 
     losses: dict[Position, float] = {}
+    # The means over classes and images of the two terms: over those with a valid pixel, and those with a window.
+    entropies: list[float] = []
+    determinants: list[float] = []
     for n in range(images):
         pixels = [(i, j) for i in range(height) for j in range(width) if valid[n, i, j]]
         full = _neighbourhoods(_cells(~valid[n], stride, "max"), radius)
         keep = [not bool(window.any()) for window in full]
         for c in range(classes):
-            loss = 0.0
+            losses[n, c] = 0.0
             if pixels:
                 each = [
                     softplus(float(z[n, i, j, c])) - times(float(truth[n, i, j, c]), float(z[n, i, j, c]))
                     for i, j in pixels
                 ]
-                loss += times(bce_weight, math.fsum(each) / len(each))
+                entropies.append(times(bce_weight, math.fsum(each) / len(each)))
+                losses[n, c] += entropies[-1]
             if any(keep):
                 p = np.zeros((height, width))
                 for i, j in pixels:
@@ -100,9 +105,11 @@ def rmi_loss(
                     [w for w, kept in zip(_neighbourhoods(_cells(x, stride, pool), radius), keep, strict=True) if kept]
                     for x in (truth[n, :, :, c], p)
                 ]
-                loss += (1.0 - bce_weight) * _log_determinant(*vectors)
-            losses[n, c] = loss
-    return reduce((images, classes), losses, images * classes, reduction)
+                determinants.append((1.0 - bce_weight) * _log_determinant(*vectors))
+                losses[n, c] += determinants[-1]
+    if reduction == "mean":
+        return sum(ratio(math.fsum(each), len(each)) for each in (entropies, determinants))
+    return reduce((images, classes), losses, 0.0, reduction)
 
 
 def _share(hard: int, easy: int, views: int) -> tuple[int, int]:
