@@ -46,7 +46,7 @@ def _soft(inputs: Inputs, t: Array, class_weight: Array | None, formula: Formula
     xp, k = inputs.xp, inputs.kernels
     if class_weight is not None:
         t = t * xp.reshape(class_weight, (1, -1) + (1,) * (t.ndim - 2))
-    log_p = k.where_or(xp, t > 0.0, k.log_softmax(xp, inputs.logits, inputs.valid), 0.0)
+    log_p = k.where_or(xp, t != 0.0, k.log_softmax(xp, inputs.logits, inputs.valid), 0.0)
     if formula is None:
         return -xp.sum(log_p * t, axis=1)
     return xp.sum(k.entry_losses(xp, -log_p, None, None, formula, *numbers) * t, axis=1)

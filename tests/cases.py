@@ -58,8 +58,9 @@ def soft(rng: Generator) -> Sample:
 
 
 def weighted(rng: Generator) -> Sample:
+    """The same with weights of the pixels, a few of them negative."""
     sample = labels(rng)
-    return replace(sample, arrays={"pixel_weight": rng.random(sample.target.shape)})
+    return replace(sample, arrays={"pixel_weight": rng.random(sample.target.shape) - 0.2})
 
 
 def binary(rng: Generator) -> Sample:
@@ -357,21 +358,25 @@ CASES = [
     Case(al.CrossEntropyLoss(W4, top_k_percent_pixels=0.3), labels),
     Case(al.CrossEntropyLoss(top_k_percent_pixels=0.9), labels),
     Case(al.CrossEntropyLoss(W4, label_smoothing=0.2), labels),
+    Case(al.CrossEntropyLoss((0.3, -1.0, 2.0, -0.5), label_smoothing=0.1, top_k_percent_pixels=0.6), labels),
     Case(al.CrossEntropyLoss(ignore_index=0, label_smoothing=0.1), lambda rng: labels(rng, ignore=0)),
     Case(al.CrossEntropyLoss(ignore_index=None), lambda rng: labels(rng, ignore=None)),
     Case(al.CrossEntropyLoss(W4), weighted),
     Case(al.CrossEntropyLoss(top_k_percent_pixels=0.5), weighted),
     Case(al.CrossEntropyLoss((1.0, 0.0, 2.0), label_smoothing=0.1), soft),
+    Case(al.CrossEntropyLoss((-1.0, 0.5, -2.0)), soft),
     Case(al.BCELoss(), binary),
     Case(al.BCELoss(), labels),
     Case(al.BCELoss("dynamic", 2.5), multilabel),
     Case(al.BCELoss("dynamic", "dynamic"), binary),
     Case(al.BCELoss([1.0, 3.0], [0.5, 2.0, 4.0]), multilabel),
+    Case(al.BCELoss([-1.0, 3.0], [0.5, -2.0, 4.0]), multilabel),
     Case(al.BCELoss(np.full((1, 3, 1, 5), 0.5)), multilabel),
     Case(al.BCELoss(pos_weight="dynamic", edge_label=True), label_map),
     Case(al.DiceLoss(), labels),
     Case(al.DiceLoss(smooth=1.0, weight=W4), labels),
     Case(al.DiceLoss(smooth=0.5), soft),
+    Case(al.DiceLoss(activation="sigmoid", weight=(1.0, -2.0, 0.5)), multilabel),
     Case(al.DiceLoss(activation="sigmoid", batch=True), multilabel),
     Case(al.DiceLoss(activation="sigmoid", squared=True), binary),
     Case(al.DiceLoss(activation=None, smooth=1.0), probabilities),
@@ -388,6 +393,7 @@ CASES = [
     Case(al.LogCoshDiceLoss(smooth=1.0, weight=(1.0, 0.0, 2.0)), soft),
     Case(al.BootstrappedCrossEntropyLoss(5, 0.5), labels),
     Case(al.BootstrappedCrossEntropyLoss(10, 50.0, W4), labels),
+    Case(al.BootstrappedCrossEntropyLoss(10, 50.0, (-0.3, 1.0, -2.0, 5.0)), labels),
     Case(al.BootstrappedCrossEntropyLoss(1000, 0.5), labels),
     Case(al.OhemCrossEntropyLoss(0.3, 5), labels),
     Case(al.OhemCrossEntropyLoss(0.01, 20, weight=W4), labels),
@@ -416,6 +422,7 @@ CASES = [
     Case(al.HausdorffDTLoss(activation=None), shares),
     Case(al.FocalLoss(), labels),
     Case(al.FocalLoss(0.5, W4), labels),
+    Case(al.FocalLoss(2.0, -0.5), labels),
     Case(al.FocalLoss(1.5, 0.4, label_smoothing=0.2), labels),
     Case(al.FocalLoss(3.0, (1.0, 0.0, 2.0), label_smoothing=0.1), soft),
     Case(al.SigmoidFocalLoss(), multilabel),
