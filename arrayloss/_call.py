@@ -57,6 +57,8 @@ def on_numpy(first: Any) -> bool:
     numpy = sys.modules.get("numpy")
     if numpy is None or type(first) is numpy.ndarray:
         return numpy is not None
+    if (torch := sys.modules.get("torch")) is not None and isinstance(first, torch.Tensor):
+        return False  # as `library_name` would find, a little later
     if isinstance(first, (tuple, list)) and first:
         first = first[0]
     return library_name(first) not in (None, "torch", "jax", "cupy")
