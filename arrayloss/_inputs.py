@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from arrayloss import _advice
 from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, common_library, dtype_name, library_name
 
 Array = Any
@@ -297,12 +298,19 @@ def open_logits(function: str, arrays: dict[str, Any], names: str = "logits") ->
     if name not in FLOATS:
         raise TypeError(
             f"{function}: {names} has dtype {name}, expected a real floating dtype ({', '.join(sorted(FLOATS))}); "
-            f"{names} are scores, not labels"
+            f"{names} are scores, not labels" + _swapped(function, arrays)
         )
     _same_device(function, library, arrays)
     if name in HALVES or (library.name == "numpy" and not logits.dtype.isnative):
         logits = library.xp.astype(logits, library.xp.float64 if name == "float64" else library.xp.float32)
     return library, logits
+
+
+def _swapped(function: str, arrays: dict[str, Any]) -> str:
+    """Return what to write where the scores are no real numbers and the target holds such, or ""."""
+    if "target" not in arrays or dtype_name(arrays["target"]) not in FLOATS:
+        return ""
+    return _advice.of_swapped(function)
 
 
 def _same_device(function: str, library: Library, arrays: dict[str, Any]) -> None:
@@ -321,7 +329,8 @@ def pair(function: str, logits: Any, meaning: str) -> tuple[Array, Array]:
     """Return the two arrays of logits that are a tuple; `meaning` names them in the error."""
     if not isinstance(logits, (tuple, list)) or len(logits) != 2:
         came = f"a {type(logits).__name__}" + (f" of {len(logits)}" if isinstance(logits, (tuple, list)) else "")
-        raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: ({meaning})")
+        swapped = "" if isinstance(logits, (tuple, list)) else f"; they come first: {function}(logits, target)"
+        raise TypeError(f"{function}: logits is {came}, expected a tuple of two arrays: ({meaning})" + swapped)
     return logits[0], logits[1]
 
 
@@ -383,12 +392,15 @@ def open_classes(
     given = {name: x for name, x in (extra or {}).items() if x is not None}
     library, scores = open_logits(function, {names: logits, "target": target, **given, **_of_library(weights)}, names)
     if ranks is not None and logits.ndim not in ranks:
-        raise ValueError(f"{function}: {names} has shape {tuple(logits.shape)}, expected images: (N, C, H, W)")
+        raise ValueError(
+            f"{function}: {names} has shape {tuple(logits.shape)}, expected images: (N, C, H, W)"
+            + _advice.of_shapes(function, logits, target, axis, names)
+        )
     axis = class_axis(function, logits, axis)
     scores = class_axis_to_1(library.xp, scores, axis)
     if scores.shape[1] == 0:
         raise ValueError(f"{function}: logits has shape {tuple(logits.shape)}: no classes on axis {axis}")
-    form = target_form(function, logits, target, axis, probabilities)
+    form = target_form(function, logits, target, axis, probabilities, names=names)
     labels = soft = valid = bad = None
     if form == "probabilities":
         soft = class_axis_to_1(library.xp, library.xp.astype(target, scores.dtype, copy=False), axis)
@@ -520,7 +532,7 @@ def _same_shape(function: str, argument: str, values: Array, shape: tuple[int, .
     if tuple(values.shape) != shape:
         raise ValueError(
             f"{function}: {argument} has shape {tuple(values.shape)}, expected {shape}, the shape of the prediction; "
-            f"shapes are not broadcast"
+            f"shapes are not broadcast" + _advice.of_length_1(argument, tuple(values.shape), shape)
         )
 
 
@@ -613,7 +625,13 @@ def tell_mask(
 
 
 def target_form(
-    function: str, logits: Array, target: Array, axis: int, probabilities: bool, name: str = "target"
+    function: str,
+    logits: Array,
+    target: Array,
+    axis: int,
+    probabilities: bool,
+    name: str = "target",
+    names: str = "logits",
 ) -> str:
     shape, kind = tuple(target.shape), dtype_name(target)
     whole = tuple(logits.shape)
@@ -640,6 +658,7 @@ def target_form(
     raise ValueError(
         f"{function}: {name} has shape {shape}, {expected}"
         + (f", or {whole} for probabilities or a one-hot form" if probabilities else "")
+        + _advice.of_shapes(function, logits, target, axis, names, name)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from arrayloss import _advice
 from arrayloss._inputs import (
     Inputs,
     class_axis,
@@ -140,6 +141,7 @@ def open_map_of_one_score(function: str, logits: Array, target: Array, axis: int
     if logits.ndim != 4 or logits.shape[axis] != 1:
         raise ValueError(
             f"{function}: logits has shape {tuple(logits.shape)}, expected images of one score, (N, 1, H, W)"
+            + _advice.of_shapes(function, logits, target, axis)
         )
     target_form(function, logits, target, axis, probabilities=False)
     x = class_axis_to_1(library.xp, x, axis)

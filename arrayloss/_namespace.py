@@ -16,7 +16,7 @@ HALVES = frozenset({"float16", "bfloat16"})
 LABELS = frozenset({"bool"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)})
 
 #: How a user turns an array of anything into an array of one library; for error messages.
-_CONVERSION = {
+CONVERSION = {
     "numpy": "numpy.asarray({0})",
     "torch": "torch.as_tensor({0})",
     "jax": "jax.numpy.asarray({0})",
@@ -86,17 +86,18 @@ def common_library(function: str, arrays: dict[str, Any]) -> Library:
     for argument, x in arrays.items():
         name = library_name(x)
         if name is None:
+            from arrayloss._advice import of_no_array
+
             kind = type(x)
             came = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
             raise TypeError(
                 f"{function}: {argument} is a {came}, expected an array of NumPy, CuPy, torch, JAX or another array "
-                f"API library"
-                + (f"; convert it first, for instance with numpy.asarray({argument})" if kind is not tuple else "")
+                f"API library" + of_no_array(argument, x, arrays)
             )
         if not first:
             first, home = argument, name
         elif name != home:
-            conversion = _CONVERSION.get(home, f"{home}.asarray({{0}})").format(argument)
+            conversion = CONVERSION.get(home, f"{home}.asarray({{0}})").format(argument)
             raise TypeError(
                 f"{function}: {first} is an array of {home} but {argument} is an array of {name}; one call takes "
                 f"arrays of one library: convert with {conversion}"

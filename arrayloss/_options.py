@@ -12,13 +12,14 @@ from numbers import Integral, Real
 from typing import Any
 
 from arrayloss._namespace import library_name
+from arrayloss._shown import shown
 
 REDUCTIONS = ("mean", "sum", "none")
 Check = Callable[[str, str, Any], Any]
 
 
 def _fail(function: str, option: str, value: object, expected: str, error: type[Exception] = ValueError) -> Exception:
-    return error(f"{function}: {option} is {value!r}, expected {expected}")
+    return error(f"{function}: {option} is {shown(value)}, expected {expected}")
 
 
 def _number(low: float = -math.inf, high: float = math.inf, *, open_low: bool = False) -> Check:
@@ -253,6 +254,11 @@ _SPECIAL: dict[tuple[str, str], Check] = {
     ("tversky_loss", "gamma"): _number(0, open_low=True),
     **{(function, "reduction"): _choice(*REDUCTIONS) for function in _WITHOUT_PARTS},
 }
+
+
+def has_check(option: str) -> bool:
+    """Whether the package has an option of that name."""
+    return option in _CHECKS or any(option == name for _, name in _SPECIAL)
 
 
 def check(function: str, **options: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._namespace import LABELS, Library, device_of, dtype_name
@@ -19,6 +20,7 @@ Array = Any
 _EDGE_RADIUS = 2.0
 
 
+@public
 def bce_loss(
     logits: A,
     target: Any,
@@ -232,6 +234,7 @@ class BCELoss(Loss, function=bce_loss):
     axis: int = 1
 
 
+@public
 def label_edges(target: A, radius: float = 2.0, ignore_index: int | None = 255) -> A:
     """Return where labels meet: 1 at pixels with another label within `radius`, else 0.
 

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._kernels.generic import TRIANGLE
 from arrayloss._loss import Loss
@@ -20,6 +21,7 @@ Array = Any
 _PAD = len(TRIANGLE) // 2
 
 
+@public
 def relax_boundary_loss(
     logits: A,
     target: Any,
@@ -167,6 +169,7 @@ def _border_weights(inputs: Inputs, members: Array, upper_bound: float) -> Array
     return _reduce.ratio(inputs, xp.sum(inside * class_weights, axis=1), xp.sum(inside, axis=1))
 
 
+@public
 def dual_task_loss(
     logits: A,
     target: Any,

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _positions, _reduce, _select
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._options import check
@@ -15,6 +16,7 @@ A = TypeVar("A")
 Array = Any
 
 
+@public
 def cross_entropy_loss(
     logits: A,
     target: Any,

@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 from arrayloss import _areas, _reduce
 from arrayloss._areas import Areas
+from arrayloss._call import public
 from arrayloss._loss import Loss
 
 A = TypeVar("A")
 Array = Any
 
 
+@public
 def dice_loss(
     logits: A,
     target: Any,
@@ -143,6 +145,7 @@ class DiceLoss(Loss, function=dice_loss):
     axis: int = 1
 
 
+@public
 def generalized_dice_loss(
     logits: A,
     target: Any,
@@ -267,6 +270,7 @@ class GeneralizedDiceLoss(Loss, function=generalized_dice_loss):
     axis: int = 1
 
 
+@public
 def log_cosh_dice_loss(
     logits: A,
     target: Any,

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _distances, _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._namespace import device_of, library_of
@@ -15,6 +16,7 @@ A = TypeVar("A")
 Array = Any
 
 
+@public
 def distance_map(
     target: A,
     classes: int,
@@ -118,6 +120,7 @@ def distance_map(
     return found
 
 
+@public
 def boundary_loss(
     logits: A,
     target: Any,
@@ -249,6 +252,7 @@ class BoundaryLoss(Loss, function=boundary_loss):
     axis: int = 1
 
 
+@public
 def hausdorff_dt_loss(
     logits: A,
     target: Any,

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._kernels.generic import Formula, scalar_like
 from arrayloss._loss import Loss
@@ -47,6 +48,7 @@ _CROSS = Formula(lambda xp, log_p, log_q, p, q: -log_p * q, lambda xp, log_p, lo
 _JS = Formula(_js, lambda xp, log_p, log_q, p, q: 0.5 * p * _log(xp, _share(xp, p, q)))
 
 
+@public
 def kl_div_loss(
     logits: A,
     target: Any,
@@ -130,6 +132,7 @@ class KLDivLoss(Loss, function=kl_div_loss):
     axis: int = 1
 
 
+@public
 def js_div_loss(
     logits: A,
     target: Any,
@@ -212,6 +215,7 @@ class JSDivLoss(Loss, function=js_div_loss):
     axis: int = 1
 
 
+@public
 def distillation_loss(
     logits: A,
     target: Any,
@@ -320,6 +324,7 @@ class DistillationLoss(Loss, function=distillation_loss):
     axis: int = 1
 
 
+@public
 def distill_cross_entropy_loss(
     logits: A,
     target: Any,

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _positions, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._kernels.generic import Formula, sign
 from arrayloss._loss import Loss
@@ -19,6 +20,7 @@ Array = Any
 _FAR = 1e3
 
 
+@public
 def focal_loss(
     logits: A,
     target: Any,
@@ -174,6 +176,7 @@ class FocalLoss(Loss, function=focal_loss):
     axis: int = 1
 
 
+@public
 def sigmoid_focal_loss(
     logits: A,
     target: Any,
@@ -323,6 +326,7 @@ class SigmoidFocalLoss(Loss, function=sigmoid_focal_loss):
     axis: int = 1
 
 
+@public
 def asymmetric_loss(
     logits: A,
     target: Any,

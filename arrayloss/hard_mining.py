@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce, _select
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._options import check
@@ -15,6 +16,7 @@ B = TypeVar("B")
 Array = Any
 
 
+@public
 def ohem_cross_entropy_loss(
     logits: A,
     target: Any,
@@ -118,6 +120,7 @@ class OhemCrossEntropyLoss(Loss, function=ohem_cross_entropy_loss):
     axis: int = 1
 
 
+@public
 def edge_attention_loss(
     logits: tuple[A, B],
     target: Any,
@@ -204,6 +207,7 @@ class EdgeAttentionLoss(Loss, function=edge_attention_loss):
     axis: int = 1
 
 
+@public
 def ohem_edge_attention_loss(
     logits: tuple[A, B],
     target: Any,
@@ -303,6 +307,7 @@ class OhemEdgeAttentionLoss(Loss, function=ohem_edge_attention_loss):
     axis: int = 1
 
 
+@public
 def bootstrapped_cross_entropy_loss(
     logits: A,
     target: Any,

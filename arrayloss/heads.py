@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _maps, _positions, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._namespace import device_of
@@ -22,6 +23,7 @@ _STRIDES = {1: 6, 2: 3, 4: 1}
 _TOO_LARGE = 2**27
 
 
+@public
 def point_cross_entropy_loss(
     logits: tuple[A, B],
     target: Any,
@@ -113,6 +115,7 @@ class PointCrossEntropyLoss(Loss, function=point_cross_entropy_loss):
     axis: int = 1
 
 
+@public
 def se_cross_entropy_loss(
     logits: A,
     target: Any,
@@ -205,6 +208,7 @@ class SECrossEntropyLoss(Loss, function=se_cross_entropy_loss):
     axis: int = 1
 
 
+@public
 def detail_aggregate_loss(
     logits: A,
     target: Any,
@@ -347,6 +351,7 @@ def _image_sums(xp: Any, x: Array) -> Array:
     return xp.sum(xp.sum(x, axis=2), axis=1)
 
 
+@public
 def detail_targets(target: A, threshold: float = 0.1, ignore_index: int | None = 255) -> A:
     r"""Return the detail ground truth of a label map: 1 at boundaries and corners, else 0.
 

@@ -6,6 +6,7 @@ import math
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._kernels.generic import Array, Formula, Namespace
 from arrayloss._loss import Loss
 from arrayloss._options import check
@@ -16,6 +17,7 @@ B = TypeVar("B")
 _HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 
 
+@public
 def poisson_nll_loss(
     logits: A,
     target: Any,
@@ -136,6 +138,7 @@ _LOG_RATE = Formula(_of_log_rate, lambda xp, x, t, full: xp.exp(x) - t)
 _RATE = Formula(_of_rate, lambda xp, x, t, full, eps: 1.0 - t / _safe_rate(xp, x, t, eps))
 
 
+@public
 def gaussian_nll_loss(
     logits: tuple[A, B],
     target: Any,

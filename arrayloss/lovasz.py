@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._options import check
@@ -14,6 +15,7 @@ A = TypeVar("A")
 Array = Any
 
 
+@public
 def lovasz_softmax_loss(
     logits: A,
     target: Any,
@@ -124,6 +126,7 @@ class LovaszSoftmaxLoss(Loss, function=lovasz_softmax_loss):
     axis: int = 1
 
 
+@public
 def lovasz_hinge_loss(
     logits: A,
     target: Any,

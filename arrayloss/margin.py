@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._kernels.formulas import above
 from arrayloss._kernels.generic import Formula
 from arrayloss._loss import Loss
@@ -63,6 +64,7 @@ _SQUARED = Formula(_squared, _squared_slopes)
 _GAP = Formula(_gap, _gap_slopes)
 
 
+@public
 def hinge_loss(logits: A, target: Any, *, ignore_index: int | None = 255, reduction: str = "mean", axis: int = 1) -> A:
     r"""Penalise a score on the wrong side of the margin, independently for every class of every position.
 
@@ -130,6 +132,7 @@ class HingeLoss(Loss, function=hinge_loss):
     axis: int = 1
 
 
+@public
 def squared_hinge_loss(
     logits: A, target: Any, *, ignore_index: int | None = 255, reduction: str = "mean", axis: int = 1
 ) -> A:
@@ -207,6 +210,7 @@ def _entrywise(
     return _reduce.entries(inputs, options["reduction"], formula)
 
 
+@public
 def multi_margin_loss(
     logits: A,
     target: Any,

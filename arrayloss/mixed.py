@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, replace
+from operator import add, mul
 from typing import Any, TypeVar
 
 from arrayloss import binary, cross_entropy, dice
 from arrayloss._areas import areas_of
+from arrayloss._call import public, public_caller, quietly
 from arrayloss._inputs import Inputs, class_axis_to_1, open_binary
 from arrayloss._loss import Loss
 from arrayloss._namespace import library_of
@@ -18,6 +20,7 @@ A = TypeVar("A")
 Array = Any
 
 
+@public_caller
 def mixed_loss(
     logits: A, target: Any, *, losses: Sequence[Callable[..., Any]], coef: Sequence[float], reduction: str | None = None
 ) -> A:
@@ -70,7 +73,7 @@ def mixed_loss(
     terms = _terms(logits, target, losses, coef, reduction)
     total = terms[0]
     for term in terms[1:]:
-        total = total + term
+        total = quietly(add, total, term)
     value: A = library_of(total).kernels.as_array(total)
     return value
 
@@ -91,7 +94,7 @@ def _terms(logits: Any, target: Any, losses: Any, coef: Any, reduction: str | No
                 f'mixed_loss: {loss!r} returns the two parts of a mean, expected reduction "mean" or "sum"'
             )
         as_array = as_array or library_of(value).kernels.as_array
-        terms.append(as_array(value * a))
+        terms.append(as_array(quietly(mul, value, a)))
     return terms
 
 
@@ -108,6 +111,7 @@ class MixedLoss(Loss, function=mixed_loss):
         return _terms(logits, target, self.losses, self.coef, self.reduction)
 
 
+@public
 def dice_ce_loss(
     logits: A,
     target: Any,
@@ -227,6 +231,7 @@ class DiceCELoss(Loss, function=dice_ce_loss):
     axis: int = 1
 
 
+@public
 def bce_dice_loss(
     logits: A,
     target: Any,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._kernels.formulas import ABSOLUTE, SQUARED
 from arrayloss._kernels.generic import Formula
 from arrayloss._loss import Loss
@@ -14,6 +15,7 @@ A = TypeVar("A")
 Array = Any
 
 
+@public
 def l1_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> A:
     r"""Penalise the absolute difference between prediction and target.
 
@@ -66,6 +68,7 @@ def l1_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: in
     return entrywise("l1_loss", logits, target, options, ABSOLUTE)
 
 
+@public
 def mse_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: int | None = 255) -> A:
     r"""Penalise the squared difference between prediction and target.
 

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, replace
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
 from arrayloss._namespace import device_of
@@ -20,6 +21,7 @@ Array = Any
 _SHORT = 1e-6
 
 
+@public
 def rmi_loss(
     logits: A,
     target: Any,
@@ -236,6 +238,7 @@ def _pooled(xp: Any, x: Array, stride: int, pool: str) -> Array:
     return (xp.mean if pool == "avg" else xp.max)(cells, axis=(3, 5))
 
 
+@public
 def pixel_contrast_loss(
     logits: tuple[A, B],
     target: Any,

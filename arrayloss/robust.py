@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _positions, _reduce
+from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._kernels.generic import Formula
 from arrayloss._loss import Loss
@@ -15,6 +16,7 @@ A = TypeVar("A")
 Array = Any
 
 
+@public
 def poly_loss(
     logits: A,
     target: Any,
@@ -133,6 +135,7 @@ class PolyLoss(Loss, function=poly_loss):
     axis: int = 1
 
 
+@public
 def symmetric_cross_entropy_loss(
     logits: A,
     target: Any,
@@ -253,6 +256,7 @@ class SymmetricCrossEntropyLoss(Loss, function=symmetric_cross_entropy_loss):
     axis: int = 1
 
 
+@public
 def generalized_cross_entropy_loss(
     logits: A,
     target: Any,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from arrayloss._call import public
 from arrayloss._kernels.formulas import ABSOLUTE, HUBER, LOG_COSH, SMOOTH
 from arrayloss._kernels.generic import Array, Formula, Namespace
 from arrayloss._loss import Loss
@@ -40,6 +41,7 @@ _CHARBONNIER = Formula(_charbonnier, lambda xp, x, t, epsilon: (x - t) / _charbo
 _PINBALL = Formula(_pinball, _pinball_slope)
 
 
+@public
 def smooth_l1_loss(
     logits: A,
     target: Any,
@@ -114,6 +116,7 @@ class SmoothL1Loss(Loss, function=smooth_l1_loss):
     ignore_index: int | None = None
 
 
+@public
 def huber_loss(
     logits: A,
     target: Any,
@@ -185,6 +188,7 @@ class HuberLoss(Loss, function=huber_loss):
     ignore_index: int | None = None
 
 
+@public
 def log_cosh_loss(
     logits: A,
     target: Any,
@@ -253,6 +257,7 @@ class LogCoshLoss(Loss, function=log_cosh_loss):
     ignore_index: int | None = None
 
 
+@public
 def charbonnier_loss(
     logits: A,
     target: Any,
@@ -329,6 +334,7 @@ class CharbonnierLoss(Loss, function=charbonnier_loss):
     ignore_index: int | None = None
 
 
+@public
 def quantile_loss(
     logits: A,
     target: Any,

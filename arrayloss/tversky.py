@@ -6,11 +6,13 @@ from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _areas, _reduce
+from arrayloss._call import public
 from arrayloss._loss import Loss
 
 A = TypeVar("A")
 
 
+@public
 def jaccard_loss(
     logits: A,
     target: Any,
@@ -132,6 +134,7 @@ class JaccardLoss(Loss, function=jaccard_loss):
     axis: int = 1
 
 
+@public
 def tversky_loss(
     logits: A,
     target: Any,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, overload
 
+from arrayloss._loss import Loss
 from arrayloss._namespace import FLOATS, common_library, dtype_name, library_name
 
 A = TypeVar("A")
@@ -58,7 +59,9 @@ def value_and_grad(loss: Callable[..., Any]) -> ValueAndGrad:
     [[ 0.5 -0.5]]
     """
 
-    def value_and_gradient(logits: Any, target: Any, **arrays: Any) -> Any:
+    def value_and_gradient(logits: Any, target: Any, *more: Any, **arrays: Any) -> Any:
+        if more:
+            raise TypeError(_by_keyword(loss, 2 + len(more)))
         several = isinstance(logits, tuple)
         parts = logits if several else (logits,)
         names = [f"logits[{i}]" for i in range(len(parts))] if several else ["logits"]
@@ -81,6 +84,25 @@ def value_and_grad(loss: Callable[..., Any]) -> ValueAndGrad:
         return value, gradients if several else gradients[0]
 
     return value_and_gradient
+
+
+def _by_keyword(loss: Callable[..., Any], count: int) -> str:
+    """Return what is wrong with more than two arguments by position, naming those that a loss takes by keyword."""
+    import inspect
+
+    function, bound = (type(loss).function, vars(loss)) if isinstance(loss, Loss) else (loss, {})
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[2:]
+    except (TypeError, ValueError):  # of something without a signature to read
+        parameters = []
+    named = [
+        f"{p.name}=..." for p in parameters if p.name not in bound and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    return (
+        f"value_and_grad: {count} arguments by position, expected 2 (logits, target); pass what follows by keyword"
+        + (f": {', '.join(named)}" if named else "")
+        + ("; options belong to the loss object" if bound and not named else "")
+    )
 
 
 def total_of(value: Any) -> Any:

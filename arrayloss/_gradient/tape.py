@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from arrayloss._call import quietly
 from arrayloss._gradient import rules, total_of
 from arrayloss._kernels import generic
 from arrayloss._namespace import Library, device_of, library_name, library_of
@@ -29,11 +30,16 @@ class Tape:
         self.traced = _traced(library)
         #: For each variable: the indices of its arguments and the rules towards them.
         self.nodes: list[list[tuple[int, Vjp]]] = []
+        self._kind = Variable
+        if library.name == "numpy":
+            from arrayloss._gradient.numpy_variable import NumPyVariable
+
+            self._kind = NumPyVariable
 
     def variable(self, value: Array, arguments: list[tuple[int, Vjp]]) -> Variable:
         """Return a new variable that depends on recorded ones."""
         self.nodes.append(arguments)
-        return Variable(self, value, len(self.nodes) - 1)
+        return self._kind(self, value, len(self.nodes) - 1)
 
     def gradients(self, output: Any, inputs: list[Variable]) -> list[Array]:
         """Return the gradient of the sum of `output` with respect to the inputs."""
@@ -75,11 +81,22 @@ def value_of(x: Any) -> Any:
     return x.value if isinstance(x, Variable) else x
 
 
+#: Methods of NumPy's arrays, and the functions of the array API for them that have another name.
+_FUNCTIONS = {
+    "cumsum": "cumulative_sum",
+    "flatten": "reshape",
+    "mT": "matrix_transpose",
+    "ravel": "reshape",
+    "swapaxes": "moveaxis",
+    "transpose": "permute_dims",
+}
+
+
 class Variable:
     """An array whose history is recorded. Operators, array API functions and basic indexing work on it."""
 
     __slots__ = ("index", "tape", "value")
-    __array_ufunc__ = None  # NumPy and CuPy hand their operators over to the ones below
+    __array_ufunc__: Any = None  # NumPy and CuPy hand their operators over to the ones below
     __array_priority__ = 1000
 
     def __init__(self, tape: Tape, value: Array, index: int) -> None:
@@ -120,6 +137,16 @@ class Variable:
 
     def __repr__(self) -> str:
         return f"Variable({self.value!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in Variable.__slots__:
+            raise AttributeError(name)
+        function = _FUNCTIONS.get(name, name)
+        instead = f"write xp.{function}(...)" if function in rules.RULES else "write it in functions of xp"
+        raise AttributeError(
+            f"value_and_grad: the arrays of a loss have no {name} where the gradient is recorded; {instead}, with "
+            f"xp = logits.__array_namespace__()"
+        )
 
     def _refuse(self, *_: object, **__: object) -> Any:
         raise TypeError(
@@ -304,7 +331,7 @@ def tape_value_and_grad(call: Callable[..., Any], logits: tuple[Array, ...]) -> 
     tape = Tape(library)
     variables = [tape.variable(x, []) for x in logits]
     value = call(*variables)
-    gradients = tape.gradients(total_of(value), variables)
+    gradients = quietly(tape.gradients, total_of(value), variables)
     as_array = library.kernels.as_array
     plain = tuple(as_array(value_of(v)) for v in value) if isinstance(value, tuple) else as_array(value_of(value))
     return plain, tuple(as_array(g) for g in gradients)

@@ -117,7 +117,26 @@ def on_host(x: Array) -> Any:
     try:
         return np.asarray(x)
     except (BufferError, RuntimeError, ValueError) as error:
+        # The array may be where NumPy does not look; one of the devices of its library is the host.
+        if (found := _moved_to_host(x)) is not None:
+            return found
         raise TypeError(f"its library has no values for the host ({error})") from error
+
+
+def _moved_to_host(x: Array) -> Any:
+    """Return the values of an array as NumPy has them on another device of its library; None where it has none."""
+    import numpy as np
+
+    try:
+        devices = x.__array_namespace__().__array_namespace_info__().devices()
+    except (AttributeError, TypeError):
+        return None
+    for device in devices:
+        try:
+            return np.asarray(x.to_device(device))
+        except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
+            continue
+    return None
 
 
 def label_dtype(xp: Namespace, dtype: str) -> Any:
