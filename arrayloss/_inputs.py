@@ -619,7 +619,7 @@ def tell_mask(
     warnings.warn(
         f"{function}: {name} holds 0 and 255 alone, and ignore_index is 255: of a mask whose foreground is 255 that "
         f"leaves the background. Pass {name} == 255 (0 and 1), or {name} / 255 where numbers are taken; where 255 does "
-        f"mark what is to be ignored, all is well",
+        f"mark what is to be ignored, filter this warning",
         stacklevel=level,
     )
 

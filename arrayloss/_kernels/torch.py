@@ -146,9 +146,9 @@ def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:
 
 
 def take_rows(xp: Namespace, rows: Array, index: Array) -> Array:
-    # torch gathers no unsigned integers wider than a byte.
-    wide = rows.dtype in (torch.uint16, torch.uint32, torch.uint64)
-    return (rows.to(torch.int64) if wide else rows).gather(1, index)
+    # torch gathers no unsigned integers wider than a byte, but does so as signed ones.
+    signed = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}.get(rows.dtype)
+    return rows.gather(1, index) if signed is None else rows.view(signed).gather(1, index).view(rows.dtype)
 
 
 def _log_softmax(z: Array, valid: Array | None) -> Array:
