@@ -105,7 +105,7 @@ def peers(session: nox.Session) -> None:
     session.run(
         "python",
         "-c",
-        "import kornia, monai, optax; from importlib.util import find_spec as find; "
+        "import expecttest, kornia, monai, optax; from importlib.util import find_spec as find; "
         "assert find('segmentation_models_pytorch')",
     )
     pytest(session, *sorted(map(str, Path("tests").glob("test_peers_*.py"))), "--backends", "numpy,torch,jax")

@@ -12,7 +12,7 @@ import test_contract as contract
 import test_properties as properties
 import test_transforms as transforms
 from backends import BACKENDS, Backend
-from cases import Case, Sample, entries, labels
+from cases import Case, Sample, entries, labels, multilabel
 
 import arrayloss as al
 
@@ -96,6 +96,50 @@ def test_a_denominator_that_counts_ignored_pixels() -> None:
     for test in TESTS[0], TESTS[2]:
         with pytest.raises(FOUND):
             test(case, NUMPY)
+
+
+def dice(broken: Callable[..., Any], make: Callable[[np.random.Generator], Sample], **options: Any) -> Case:
+    """Return a case of a loss that says it is DiceLoss."""
+    broken.__name__ = "dice_loss"
+
+    class DiceLoss(al.Loss, function=broken):
+        ignore_index: int | None = 255
+        smooth: float = 0.0
+        _: KW_ONLY
+        weight: Any = None
+        activation: str | None = "softmax"
+        batch: bool = False
+        include_background: bool = True
+        squared: bool = False
+        reduction: str = "mean"
+        axis: int = 1
+
+    return Case(DiceLoss(**options), make)
+
+
+def test_a_mean_that_counts_what_holds_nothing_valid() -> None:
+    def broken(logits: Any, target: Any, *, reduction: str, **options: Any) -> Any:
+        each = al.dice_loss(logits, target, reduction="none" if reduction == "mean" else reduction, **options)
+        return namespace(each).mean(each) if reduction == "mean" else each
+
+    case = dice(broken, labels)
+    contract.test_value_and_gradient(case, NUMPY, "float64", rng())
+    with pytest.raises(FOUND):
+        contract.test_an_ignored_image_is_left_out(case, NUMPY, "mean", rng())
+    case = dice(broken, multilabel, activation="sigmoid")
+    contract.test_value_and_gradient(case, NUMPY, "float64", rng())
+    with pytest.raises(FOUND):
+        contract.test_a_region_of_ignored_entries_is_left_out(case, NUMPY, rng())
+
+
+def test_weights_of_which_negative_ones_do_not_count() -> None:
+    def broken(logits: Any, target: Any, *, weight: Any, **options: Any) -> Any:
+        return sound(logits, target, weight=None if weight is None else np.maximum(weight, 0.0), **options)
+
+    weights = (0.3, -1.0, 2.0, 0.5)
+    TESTS[0](cross_entropy(sound, weight=weights), NUMPY)
+    with pytest.raises(FOUND):
+        TESTS[0](cross_entropy(broken, weight=weights), NUMPY)
 
 
 @pytest.mark.parametrize("label", [-1, 4, 256])

@@ -14,6 +14,7 @@ import pytest
 from backends import BACKENDS, Backend
 from cases import CASES, FIRST, MOST, Case, Sample, labels
 from reference import numerical_gradient
+from test_contract import WITHOUT_PARTS, padded
 
 import arrayloss as al
 
@@ -224,6 +225,42 @@ def test_jax_vmap_is_a_loop(case: Case, backend: Backend, jax: Any, rng: np.rand
         close(values[i], value)
         for f, e in zip(parts(gradients), expected, strict=True):
             close(f[i], e)
+
+
+#: The losses whose mean is one over images, regions or classes, of each a case in which something is ignored.
+AVERAGING = [
+    c
+    for c in MOST
+    if c.function in WITHOUT_PARTS - {"dual_task_loss", "pixel_contrast_loss"} and c.make.__name__ != "soft"
+]
+
+
+def padded_samples(case: Case, rng: np.random.Generator) -> list[Sample]:
+    """Return samples of which some have one more image that is all ignored, the others one that is not."""
+    samples = []
+    for i in range(3):
+        longer = repeated(case.make(rng), 3)
+        samples.append(longer if i == 1 else padded(repeated(longer, 2), 255))
+    return samples
+
+
+@jax_only
+@pytest.mark.parametrize("case", AVERAGING, ids=str)
+def test_jax_vmap_of_padded_batches(case: Case, backend: Backend, jax: Any, rng: np.random.Generator) -> None:
+    """In a batch of batches each has its own number of images with something valid."""
+    samples = padded_samples(case, rng)
+    found = jax.jit(jax.vmap(lambda x, target, arrays: case.loss(x, target, **arrays)))(*stacked(backend, samples))
+    for value, sample in zip(found, samples, strict=True):
+        close(value, tape(case, sample)[0])
+
+
+@torch_only
+@pytest.mark.parametrize("case", AVERAGING, ids=str)
+def test_torch_vmap_of_padded_batches(case: Case, backend: Backend, torch: Any, rng: np.random.Generator) -> None:
+    samples = padded_samples(case, rng)
+    found = torch.func.vmap(lambda x, target, arrays: case.loss(x, target, **arrays))(*stacked(backend, samples))
+    for value, sample in zip(found, samples, strict=True):
+        close(value.numpy(), tape(case, sample)[0])
 
 
 @jax_only
