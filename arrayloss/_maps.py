@@ -10,13 +10,11 @@ from arrayloss._inputs import (
     Inputs,
     class_axis,
     class_axis_to_1,
-    open_labels,
     open_logits,
     pair,
-    poison,
     target_form,
-    tell_mask,
 )
+from arrayloss._labels import open_labels, poison, tell_mask
 from arrayloss._namespace import FLOATS, HALVES, LABELS, Library, device_of, dtype_name
 
 Array = Any

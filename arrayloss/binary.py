@@ -6,7 +6,7 @@ import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _inputs, _reduce
+from arrayloss import _inputs, _labels, _reduce
 from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
@@ -290,7 +290,7 @@ def _edges(
 ) -> tuple[Array, Array | None]:
     """Return the boolean edge map of `(N, H, W)` labels, False where ignored, and the mask of valid pixels."""
     xp = library.xp
-    labels, valid, _ = _inputs.read_map(function, library, labels, ignore_index)
+    labels, valid, _ = _labels.read_map(function, library, labels, ignore_index)
     reach = math.floor(radius)
     edges = xp.zeros_like(labels, dtype=xp.bool)
     for down in range(-reach, reach + 1):

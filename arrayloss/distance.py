@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from arrayloss import _distances, _inputs, _reduce
 from arrayloss._call import public
 from arrayloss._inputs import Inputs
+from arrayloss._labels import open_labels
 from arrayloss._loss import Loss
 from arrayloss._namespace import device_of, library_of
 from arrayloss._options import check
@@ -110,7 +111,7 @@ def distance_map(
     read = _distances.read(
         function, library, "target", labels, "compute the map before, for instance in the data loader"
     )
-    host, valid, _ = _inputs.open_labels(function, library_of(read), read, options["classes"], options["ignore_index"])
+    host, valid, _ = open_labels(function, library_of(read), read, options["classes"], options["ignore_index"])
     regions = _distances.regions(host, valid, range(options["classes"]))
     xp = library.xp
     like = xp.zeros((), dtype=xp.float32, device=device_of(labels))

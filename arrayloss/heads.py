@@ -6,7 +6,7 @@ import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
-from arrayloss import _inputs, _maps, _positions, _reduce
+from arrayloss import _inputs, _labels, _maps, _positions, _reduce
 from arrayloss._call import public
 from arrayloss._inputs import Inputs
 from arrayloss._loss import Loss
@@ -416,7 +416,7 @@ def _details(
 ) -> tuple[Array, Array | None]:
     """Return the boolean detail map of `(N, H, W)` labels, False where ignored, and the mask of valid pixels."""
     xp = library.xp
-    labels, valid, read = _inputs.read_map(function, library, labels, ignore_index)
+    labels, valid, read = _labels.read_map(function, library, labels, ignore_index)
     if read is not None and max(-read[0], read[1]) >= _TOO_LARGE:
         raise ValueError(
             f"{function}: target holds labels from {read[0]} to {read[1]}, expected labels that are smaller than "
