@@ -278,19 +278,25 @@ def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> 
 
 
 def members_nll_rule(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Rule:
-    shifted, e, total = _exponentials(xp, where_valid(xp, valid, z))
+    z = where_valid(xp, valid, z)
     if valid is not None:
         members = members | ~xp.expand_dims(valid, axis=1)
-    # The members are shifted by a maximum of their own: their probabilities may all underflow.
-    own = where_or(xp, members, shifted, -math.inf)
-    top = xp.max(own, axis=1, keepdims=True)
-    e_own = xp.exp(own - top)
-    total_own = xp.sum(e_own, axis=1, keepdims=True)
+    top = xp.max(z, axis=1, keepdims=True)
+    # The members are shifted by a maximum of their own, since their probabilities may all underflow, and by that of the
+    # scores: beside large ones, shifted scores have lost the digits that tell members apart.
+    own = where_or(xp, members, z, -math.inf)
+    top_own = xp.max(own, axis=1, keepdims=True)
+    # Where all members are -inf the loss is infinite, and they share in no gradient.
+    some = ~(top_own == -math.inf)
+    e, e_own = xp.exp(z - top), xp.exp(own - where_or(xp, some, top_own, 0.0))
+    total, total_own = (xp.sum(x, axis=1, keepdims=True) for x in (e, e_own))
+    total_own = where_or(xp, some, total_own, 1.0)
 
     def vjp(g: Array) -> Array:
         return xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * (e / total - e_own / total_own)
 
-    return where_or(xp, valid, xp.squeeze(xp.log(total) - xp.log(total_own) - top, axis=1), 0.0), vjp
+    losses = xp.log(total) - xp.log(total_own) + (top - top_own)
+    return where_or(xp, valid, xp.squeeze(losses, axis=1), 0.0), vjp
 
 
 def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:

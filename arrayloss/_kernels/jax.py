@@ -697,19 +697,43 @@ def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, form
     return _jitted_gap_losses(z, labels, valid, formula, options)
 
 
-@jax.jit
-def _members_nll(z: Array, members: Array, valid: Array | None) -> Array:
+def _shares_of_members(z: Array, members: Array, valid: Array | None) -> tuple[Array, Array, Array]:
+    """Return the members' largest score, the sum of their exponentials less it, and the share of each in that.
+
+    Where all members are -inf the sum is 1, and the shares are 0.
+    """
     z = where_valid(jnp, valid, z)
     if valid is not None:
         members = members | ~valid[:, None]
-    top, total = _held_top_and_total(z)
-    own = jnp.where(members, z - top[:, None], -jnp.inf)
-    own_top, own_total = _held_top_and_total(own)
-    return where_or(jnp, valid, jnp.log(total) - jnp.log(own_total) - own_top, 0)
+    # The least score, where -inf would do, loses to every member's, and is infinite only where one is.
+    own = jax.lax.stop_gradient(jnp.min(z, axis=1, keepdims=True))
+    own = jnp.where(members, z, own)
+    top = jax.lax.stop_gradient(jnp.max(own, axis=1))
+    some = ~(top == -math.inf)
+    e = where_or(jnp, members & some[:, None], jnp.exp(own - where_or(jnp, some, top, 0)[:, None]), 0)
+    total = where_or(jnp, some, jnp.sum(e, axis=1), 1)
+    return top, total, e / total[:, None]
+
+
+@jax.custom_jvp
+def _members_nll(z: Array, members: Array, valid: Array | None) -> Array:
+    top, total = _top_and_total(where_valid(jnp, valid, z))
+    top_own, total_own, _ = _shares_of_members(z, members, valid)
+    return where_or(jnp, valid, jnp.log(total) - jnp.log(total_own) + (top - top_own), 0)
+
+
+@_members_nll.defjvp
+def _members_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, members, valid = primals
+    slopes = where_valid(jnp, valid, _softmax(z, valid) - _shares_of_members(z, members, valid)[2])
+    return _members_nll(*primals), jnp.sum(slopes * tangents[0], axis=1)
+
+
+_jitted_members_nll = jax.jit(_members_nll)
 
 
 def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
-    return _members_nll(z, members, valid)
+    return _jitted_members_nll(z, members, valid)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))

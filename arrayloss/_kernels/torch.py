@@ -523,11 +523,18 @@ def softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) ->
 
 
 def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
-    log_p = torch.log_softmax(_clean(z, valid), 1)
+    z = _clean(z, valid)
     if valid is not None:
         # A position that is not valid has no members; all of them keep its logarithm finite.
         members = members | ~valid.unsqueeze(1)
-    return where_or(xp, valid, -torch.logsumexp(torch.where(members, log_p, -torch.inf), 1), 0.0)
+    # As in the portable form. Maxima are constants: what they add to a derivative is 0.
+    own = torch.where(members, z, -torch.inf)
+    top, top_own = (x.detach().amax(1, keepdim=True) for x in (z, own))
+    some = top_own != -torch.inf
+    total = (z - top).exp().sum(1)
+    total_own = (own - torch.where(some, top_own, 0.0)).exp().sum(1)
+    total_own = torch.where(some.squeeze(1), total_own, 1.0)
+    return where_or(xp, valid, total.log() - total_own.log() + (top - top_own).squeeze(1), 0.0)
 
 
 def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
