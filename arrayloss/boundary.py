@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
@@ -246,7 +247,9 @@ def dual_task_loss(
     options = check("dual_task_loss", ignore_index=ignore_index, tau=tau, reduction=reduction, axis=axis)
     inputs = _open_images("dual_task_loss", logits, target, options, least=3)
     xp, k = inputs.xp, inputs.kernels
-    z = k.where_valid(xp, inputs.valid, inputs.logits) + _noise(inputs, logits, noise, rng)
+    z = k.where_valid(xp, inputs.valid, inputs.logits)
+    # The largest score is taken off first: the noise would lose its digits in large ones.
+    z = (z - k.constant(xp.max(z, axis=1, keepdims=True))) + _noise(inputs, logits, noise, rng)
     true = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
     magnitude = k.whole(_magnitude)
     predicted = magnitude(xp, k.softmax(xp, z / options["tau"], None), k.triangle)
@@ -311,4 +314,5 @@ def _magnitude(xp: Any, x: Array, triangle: Callable[..., Array]) -> Array:
     x = _smooth(xp, _smooth(xp, x, 2, triangle), 3, triangle)
     across, down = _slope(xp, x, 3), _slope(xp, x, 2)
     size = xp.sqrt(across * across + down * down + 1e-6)
-    return size / xp.max(size)
+    # Of an empty batch there is no largest.
+    return size / xp.max(size) if math.prod(size.shape) else size
