@@ -333,12 +333,15 @@ def _entropies(inputs: Inputs, x: Array, side: Array, valid: Array | None) -> Ar
 
 def _dice_of_squares(inputs: Inputs, losses: Array, side: Array, smooth: float) -> Array:
     """Return the Dice loss of each image from the binary cross entropies of its pixels, and their sides."""
-    xp = inputs.xp
+    xp, k = inputs.xp, inputs.kernels
     g = 0.5 - 0.5 * side
     # exp(-loss) is the probability of what is true; that of an ignored pixel, without detail and of loss 0, is 1.
-    right = xp.exp(-losses)
-    p = right * -side + (1.0 - g)
-    return _reduce.one_minus(inputs, 2.0 * _image_sums(xp, right * g) + smooth, _image_sums(xp, p * p + g) + smooth)
+    right, wrong = xp.exp(-losses), -xp.expm1(-losses)
+    p = right * g + wrong * (1.0 - g)
+    # 1 less the ratio of twice the overlap, which would cancel: the squares of what is wrong are what is left.
+    whole = _image_sums(xp, p * p + g) + smooth
+    there = ~(whole <= 0.0)  # with a NaN, which must reach the result
+    return k.where_or(xp, there, _image_sums(xp, wrong * wrong) / k.where_or(xp, there, whole, 1.0), 0.0)
 
 
 def _image_sums(xp: Any, x: Array) -> Array:

@@ -177,11 +177,13 @@ def _open_windows(logits: Array, target: Array, options: dict[str, Any]) -> Inpu
 def _cross_entropies(inputs: Inputs, z: Array) -> Array:
     """Return the mean binary cross entropy of each class in each image, shape `(N, C)`."""
     xp, k = inputs.xp, inputs.kernels
+    # Nothing cancels, as softplus(z) - t z would where a score is large and right.
     if inputs.labels is None:
-        at_target = k.where_or(xp, inputs.target > 0.0, z, 0.0) * inputs.target
+        t = inputs.target
+        losses = inputs.scale(k.softplus(xp, -z), t) + inputs.scale(k.softplus(xp, z), 1.0 - t)
     else:
-        at_target = k.where_or(xp, k.one_hot(xp, inputs.labels, inputs.classes), z, 0.0)
-    losses = k.where_valid(xp, inputs.valid, k.softplus(xp, z) - at_target)
+        losses = k.softplus(xp, xp.where(k.one_hot(xp, inputs.labels, inputs.classes), -z, z))
+    losses = k.where_valid(xp, inputs.valid, losses)
     pixels: Array | float = float(math.prod(z.shape[2:]))
     if inputs.valid is not None:
         pixels = xp.expand_dims(xp.sum(xp.astype(inputs.valid, z.dtype), axis=(1, 2)), axis=1)

@@ -328,12 +328,16 @@ def sigmoid(xp: Namespace, x: Array) -> Array:
 
 
 def _binary_entries(xp: Namespace, x: Array, y: Array) -> tuple[Array, Array]:
-    """Return softplus(x) - y x in a form in which 0 times infinity counts nothing, and its slope sigmoid(x) - y."""
+    """Return softplus(x) - y x in a form in which 0 times infinity counts nothing, and its slope sigmoid(x) - y.
+
+    Neither cancels where the score is large and right.
+    """
     zero = xp.zeros_like(x)
     small = xp.exp(-xp.abs(x))
-    above, below = xp.maximum(x, zero), xp.minimum(x, zero)
-    losses = xp.log1p(small) + (1.0 - y) * where_or(xp, y < 1.0, above, 0.0) - y * where_or(xp, y > 0.0, below, 0.0)
-    return losses, xp.exp(below) / (1.0 + small) - y
+    above, below, rest = xp.maximum(x, zero), xp.minimum(x, zero), 1.0 - y
+    losses = xp.log1p(small) + rest * where_or(xp, y < 1.0, above, 0.0) - y * where_or(xp, y > 0.0, below, 0.0)
+    other = small / (1.0 + small)
+    return losses, xp.where(x > 0.0, rest - other, other - y)
 
 
 def binary_total_rule(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Rule:

@@ -470,7 +470,8 @@ def _binary_label_total(x: Array, labels: Array, valid: Array | None) -> Array:
 @_binary_label_total.defjvp
 def _binary_label_total_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     x, labels, valid = primals
-    slopes = where_valid(jnp, valid, jax.nn.sigmoid(x) - one_hot(jnp, labels, x.shape[1]))
+    side = jnp.where(one_hot(jnp, labels, x.shape[1]), -1, 1).astype(x.dtype)
+    slopes = where_valid(jnp, valid, jax.nn.sigmoid(side * x) * side)
     return _binary_label_total(x, labels, valid), jnp.sum(slopes * tangents[0])
 
 

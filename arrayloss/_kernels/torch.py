@@ -26,6 +26,8 @@ _SMALL = 1 << 13
 _ENTRIES = 1 << 15
 #: Entries per block, of losses position by position.
 _POSITIONS = 1 << 16
+#: Entries per block, of the binary cross entropy of labels.
+_LABELLED = 1 << 17
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
 #: The namespace as blocks see it, in which nothing need be traced and dtypes are all one: the sign of array_api_compat
@@ -342,20 +344,21 @@ def _slabs(x: Array) -> list[slice]:
     return [slice(c, c + step) for c in range(0, classes, step)]
 
 
+def _binary_entries(xp: Namespace, x: Array, y: Array) -> Array:
+    # log(1 + exp(-|x|)), and |x| times the share on the other side: softplus(x) - x y would cancel.
+    minus = -x
+    small = torch.minimum(x, minus).exp_().log1p_()
+    return small.addcmul_(x, minus.lt_(0.0).sub_(y))
+
+
+_BINARY = Formula(_binary_entries, lambda xp, x, y: torch.sigmoid(x).sub_(y))
+
+
 def _binary_total_rule(x: Array, y: Array, valid: Array | None) -> Rule:
-    x, total = x.detach(), torch.zeros((), dtype=x.dtype)
-    for at in _slabs(x):
-        mask = None if valid is None else valid[:, at]
-        part = where_or(array_api_compat.torch, mask, x[:, at], 0.0)
-        losses = softplus(array_api_compat.torch, part).addcmul_(part, y[:, at], value=-1)
-        total = total + where_or(array_api_compat.torch, mask, losses, 0.0).sum()
+    x, y = x.detach(), y.detach()
+    total, vjp = blocks.entries_rule(torch, _BLOCKS, _ENTRIES, x, y, valid, True, _BINARY)
     if not _host_finite(total):
         return generic.binary_total_rule(array_api_compat.torch, x, y, valid)
-
-    def vjp(g: Array) -> Array:
-        slopes = torch.sigmoid(x).sub_(y)
-        return (slopes if valid is None else slopes.masked_fill_(~valid, 0.0)).mul_(g)
-
     return total, vjp
 
 
@@ -363,20 +366,30 @@ def binary_total(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Arra
     return _by_rule(generic.binary_total, _binary_total_rule, x, y, valid)
 
 
+def _turned(x: Array, labels: Array) -> Array:
+    """Return a copy of `(N, C, P)` with the scores at the labels turned round."""
+    return x.scatter(1, labels, -x.gather(1, labels))
+
+
 def _binary_label_total_rule(x: Array, labels: Array, valid: Array | None) -> Rule:
-    x, index = x.detach(), labels.unsqueeze(1)
-    losses = -x.gather(1, index).squeeze(1)
-    for at in _slabs(x):
-        losses = losses + softplus(array_api_compat.torch, x[:, at]).sum(1)
-    # Here too before the mask: what is ignored must be finite to be left out by a product.
-    if not _host_finite(losses):
-        return generic.binary_label_total_rule(array_api_compat.torch, x, labels, valid)
+    xs, ys, ms = blocks.by_position(torch, x.detach(), labels, valid)
+    places, totals = list(blocks.tiles(xs.shape, _LABELLED)), []
+    for place in places:
+        losses = softplus(array_api_compat.torch, _turned(xs[place], ys[place])).sum(1, keepdim=True)
+        # Before the mask: what is ignored must be finite to be left out by a product.
+        if not _host_finite(losses):
+            return generic.binary_label_total_rule(array_api_compat.torch, x, labels, valid)
+        totals.append((losses if ms is None else losses.mul_(ms[place])).sum())
 
     def vjp(g: Array) -> Array:
-        each = (torch.ones_like(losses) if valid is None else valid.to(x.dtype)).mul_(g).unsqueeze(1)
-        return torch.sigmoid(x).mul_(each).scatter_add_(1, index, -each)
+        slopes = torch.empty_like(xs)
+        for place in places:
+            y = ys[place]
+            each = _turned(xs[place], y).sigmoid_().mul_(g if ms is None else ms[place].to(g.dtype).mul_(g))
+            slopes[place] = each.scatter_(1, y, -each.gather(1, y))
+        return slopes.reshape(x.shape)
 
-    return where_or(array_api_compat.torch, valid, losses, 0.0).sum(), vjp
+    return torch.stack(totals).sum() if totals else xs.sum(), vjp
 
 
 def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
