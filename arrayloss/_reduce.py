@@ -45,7 +45,7 @@ def one_minus(inputs: Inputs, numerator: Array, denominator: Array) -> Array:
 def finish(inputs: Inputs, value: Array) -> Array:
     """Return a result: NaN if an input that could not be read was wrong, and an array even where it is 0-d."""
     if inputs.poison is not None:
-        value = value * inputs.poison
+        value = value * inputs.xp.astype(inputs.poison, value.dtype)
     return inputs.kernels.as_array(value)
 
 
@@ -99,7 +99,7 @@ def regions(inputs: Inputs, losses: Array, weight: Array | None, reduction: str)
     """Reduce losses of each class in each image `(N, C)`: mean over images, weighted mean over classes."""
     xp = inputs.xp
     if weight is not None:
-        losses = losses * weight
+        losses = losses * xp.expand_dims(weight, axis=0)
     if reduction == "none":
         return finish(inputs, losses if inputs.batched else losses[0, ...])
     if reduction == "parts":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY
 from typing import Any, TypeVar
 
 from arrayloss import _inputs, _maps, _positions, _reduce
 from arrayloss._inputs import Inputs
+from arrayloss._kernels.generic import NEVER
 from arrayloss._loss import Loss
 from arrayloss._namespace import device_of, dtype_name
 from arrayloss._options import check
@@ -189,7 +189,7 @@ def se_cross_entropy_loss(
     seen = xp.any(present, axis=1)
     losses = _entropies(inputs, inputs.logits, _side(inputs, present), xp.expand_dims(seen, axis=1))
     if class_weight is not None:
-        losses = inputs.scale(losses, class_weight)
+        losses = inputs.scale(losses, xp.expand_dims(class_weight, axis=0))
     divisor = _reduce.weight_of(inputs, None, seen, seen.shape, inputs.classes)
     losses = _inputs.class_axis_back(xp, losses, inputs.axis if inputs.batched else 1)
     return _reduce.positions(inputs, losses, divisor, options["reduction"])
@@ -328,7 +328,7 @@ def _entropies(inputs: Inputs, x: Array, side: Array, valid: Array | None) -> Ar
     One softplus of the score for what is not true: nothing cancels, and an infinite score makes no 0 * inf.
     """
     xp, k = inputs.xp, inputs.kernels
-    return k.softplus(xp, k.where_or(xp, valid, x * side, -math.inf))
+    return k.softplus(xp, k.where_or(xp, valid, x * side, NEVER))
 
 
 def _dice_of_squares(inputs: Inputs, losses: Array, side: Array, smooth: float) -> Array:

@@ -44,6 +44,8 @@ class Formula(NamedTuple):
 
 #: The weights by which DualTaskLoss smooths: two running means of five, one after the other.
 TRIANGLE = tuple(n / 25.0 for n in (1, 2, 3, 4, 5, 4, 3, 2, 1))
+#: A score whose exponential is 0 in every dtype: that of what is left out. An infinite one stops JAX's `debug_infs`.
+NEVER = -1e4
 #: What RMILoss adds to the diagonals of its sums of squares.
 RIDGE = 5e-4
 #: Whether the environment asks for the portable forms, and for torch's and XLA's own sort.
@@ -608,7 +610,7 @@ def _regression(
     size = true.shape[2]
     basis = xp.broadcast_to(scalar_like(xp, true, _cosines(math.isqrt(size))), (*true.shape[:2], size, size))
     p, y = (_centred(xp, xp.matmul(basis, x), weights) for x in (predicted, true))
-    ridge = xp.eye(size, dtype=true.dtype, device=device_of(true)) * RIDGE
+    ridge = xp.reshape(xp.eye(size, dtype=true.dtype, device=device_of(true)), (1, 1, size, size)) * RIDGE
     squares, products = (xp.matmul(p, xp.matrix_transpose(x)) for x in (p, y))
     slopes = xp.matrix_transpose(_eliminated(xp, xp.concat([squares + ridge, products], axis=3))[1])
     left = xp.matmul(slopes, p) - y
@@ -645,7 +647,7 @@ def _eliminated(xp: Namespace, rows: Array) -> tuple[Array, Array]:
     is rounding.
     """
     size = rows.shape[2]
-    index = xp.reshape(xp.arange(size, device=device_of(rows)), (size, 1))
+    index = xp.reshape(xp.arange(size, device=device_of(rows)), (1, 1, size, 1))
     pivots = []
     for i in range(size):
         pivot = rows[:, :, i : i + 1, :1]
@@ -895,7 +897,7 @@ def _neighbours(xp: Namespace, labels: Array) -> list[tuple[tuple[int, ...], Arr
         for axis, (shift, length) in enumerate(zip(step, space, strict=True)):
             place = xp.arange(length, dtype=labels.dtype, device=device_of(labels))
             inside = (place >= shift) & (place < length + shift)
-            touch = touch & xp.reshape(inside, (length,) + (1,) * (len(space) - 1 - axis))
+            touch = touch & xp.reshape(inside, tuple(length if i == axis + 1 else 1 for i in range(labels.ndim)))
         found.append((step, touch))
     return found
 

@@ -224,7 +224,8 @@ def _label_totals(x: Array, labels: Array, classes: int) -> Array:
     images, positions = labels.shape[0], math.prod(labels.shape[1:])
     # Bins of their own for every so many positions: a long running sum in float32 drifts.
     block = max(math.isqrt(positions) + 1, classes)
-    place = jnp.arange(positions, dtype=labels.dtype) // block * classes + labels.reshape((images, positions))
+    first = jnp.arange(positions, dtype=labels.dtype)[None] // block * classes
+    place = first + labels.reshape((images, positions))
     blocks = -(-positions // block)
     bins = jnp.zeros((images, blocks * classes), dtype=x.dtype)
     # Image by image, so that a batch that is sharded stays so.
@@ -324,7 +325,7 @@ def softmax_mean(xp: Namespace, z: Array, values: Array, valid: Array | None) ->
 
 
 def _summed_squares(z: Array, labels: Array, values: Array, top: Array, total: Array) -> Array:
-    error = jnp.exp(z - top[:, None]) / total[:, None] - one_hot(jnp, labels, z.shape[1])
+    error = jnp.exp(z - top[:, None]) / total[:, None] - one_hot(jnp, labels, z.shape[1]).astype(z.dtype)
     return jnp.sum(error * error * values, axis=1)
 
 
@@ -334,7 +335,7 @@ def _unrolled_squares(z: Array, labels: Array, values: Array, top: Array, total:
         return _summed_squares(z, labels, values, top, total)
     share, losses = 1 / total, jnp.zeros_like(top)
     for c in range(z.shape[1]):
-        error = jnp.exp(z[:, c] - top) * share - (labels == c)
+        error = jnp.exp(z[:, c] - top) * share - (labels == c).astype(z.dtype)
         losses = losses + error * error * values[:, c]
     return losses
 
@@ -353,7 +354,7 @@ def _softmax_squares_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]
     at_label = _at_label(values, labels) * (jnp.exp(_at_label(z, labels) - top) / total - 1)
     # As above, the probabilities are never stored.
     p = _softmax_of(z, valid, top, total)
-    error = p - one_hot(jnp, labels, z.shape[1])
+    error = p - one_hot(jnp, labels, z.shape[1]).astype(z.dtype)
     slopes = where_valid(jnp, valid, 2 * p * (error * values - (losses + at_label)[:, None]))
     return losses, jnp.sum(slopes * tangents[0], axis=1)
 
@@ -376,7 +377,7 @@ def _softmax_at_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> 
     z, classes, valid = primals
     at_classes, p, dz = _softmax_at(*primals), _softmax(z, valid), tangents[0]
     # As sums over all classes, whose transposes are selections: XLA scatters slowly.
-    index = jnp.arange(z.shape[1], dtype=classes.dtype).reshape(-1, *(1,) * (z.ndim - 2))
+    index = jnp.arange(z.shape[1], dtype=classes.dtype).reshape(1, -1, *(1,) * (z.ndim - 2))
     picked = [jnp.sum(where_or(jnp, classes[:, i, None] == index, dz, 0), axis=1) for i in range(classes.shape[1])]
     return at_classes, at_classes * (jnp.stack(picked, axis=1) - jnp.sum(p * dz, axis=1, keepdims=True))
 
@@ -787,8 +788,9 @@ def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
 
 def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
     enough = jnp.sum(row > bound, dtype=jnp.int32) >= k
+    largest = float(np.finfo(row.dtype).max)
     return jax.lax.cond(
-        enough, lambda row: jnp.full(1, jnp.inf, dtype=row.dtype), lambda row: _kth_largest(row, k), row
+        enough, lambda row: jnp.full(1, largest, dtype=row.dtype), lambda row: _kth_largest(row, k), row
     )
 
 
