@@ -27,7 +27,7 @@ _ENTRIES = 1 << 15
 #: Entries per block, of losses position by position.
 _POSITIONS = 1 << 16
 #: Entries per block, of the binary cross entropy of labels.
-_LABELLED = 1 << 17
+_LABELLED = 1 << 18
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
 #: The namespace as blocks see it, in which nothing need be traced and dtypes are all one: the sign of array_api_compat
@@ -384,9 +384,9 @@ def _binary_label_total_rule(x: Array, labels: Array, valid: Array | None) -> Ru
     def vjp(g: Array) -> Array:
         slopes = torch.empty_like(xs)
         for place in places:
-            y = ys[place]
-            each = _turned(xs[place], y).sigmoid_().mul_(g if ms is None else ms[place].to(g.dtype).mul_(g))
-            slopes[place] = each.scatter_(1, y, -each.gather(1, y))
+            y, scale = ys[place], g if ms is None else ms[place].to(g.dtype).mul_(g)
+            each = _turned(xs[place], y).sigmoid_()
+            torch.mul(each.scatter_(1, y, -each.gather(1, y)), scale, out=slopes[place])
         return slopes.reshape(x.shape)
 
     return torch.stack(totals).sum() if totals else xs.sum(), vjp
