@@ -50,6 +50,7 @@ class Areas:
         area = where_or(xp, there, true, 1.0)
         weights = {"uniform": xp.ones_like(area), "simple": 1.0 / area, "square": 1.0 / (area * area)}[kind]
         counted = self.inputs.counted(self.options["include_background"])
+        counted = None if counted is None else xp.expand_dims(counted, axis=0)
         weights = where_or(xp, there, weights, 0.0) * (1.0 if counted is None else counted)
         largest = xp.broadcast_to(xp.max(weights, axis=1, keepdims=True), weights.shape)
         weights = xp.where(there, weights, largest)

@@ -126,7 +126,8 @@ def _classes_held(
             if classes <= 2 and k.host_range(counts[:, 1:classes]) in (None, (0.0, 0.0)):
                 tell_mask(function, "target", ignore_index, found, (0, 0))
             index = xp.arange(classes, dtype=xp.int32, device=device_of(counts))
-            return (counts[:, :classes] > 0.0) & (index != (-1 if ignore_index is None else ignore_index)), None
+            others = xp.expand_dims(index != (-1 if ignore_index is None else ignore_index), axis=0)
+            return (counts[:, :classes] > 0.0) & others, None
     labels, valid, bad = open_labels(function, library, target, classes, ignore_index)
     valid = None if valid is None else xp.reshape(valid, rows)
     return k.label_counts(xp, xp.reshape(labels, rows), valid, classes, xp.float32) > 0.0, bad

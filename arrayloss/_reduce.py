@@ -45,7 +45,7 @@ def one_minus(inputs: Inputs, numerator: Array, denominator: Array) -> Array:
 def finish(inputs: Inputs, value: Array) -> Array:
     """Return a result: NaN if an input that could not be read was wrong, and an array even where it is 0-d."""
     if inputs.poison is not None:
-        value = value * inputs.poison
+        value = value * inputs.xp.astype(inputs.poison, value.dtype)
     return inputs.kernels.as_array(value)
 
 

@@ -18,13 +18,13 @@ def largest(inputs: Inputs, ranks: Array, k: int) -> Array | None:
 
     Where fewer than k positions are valid all of them are kept. None stands for all positions.
     """
-    xp, kernels = inputs.xp, inputs.kernels
+    kernels = inputs.kernels
     if k >= math.prod(ranks.shape):
         return inputs.valid
     ranks = kernels.constant(ranks)
     if k == 0:
         return ranks != ranks
-    candidates = kernels.where_or(xp, inputs.valid, ranks, -math.inf)
+    candidates = _last_where_ignored(inputs, ranks)
     return _among(inputs, ~(candidates < _kth(inputs, candidates, k)))
 
 
@@ -37,13 +37,17 @@ def hard(inputs: Inputs, nll: Array, thresh: float, min_kept: int) -> Array | No
         return inputs.valid
     xp, kernels = inputs.xp, inputs.kernels
     nll = kernels.constant(nll)
-    bound = -math.log(thresh) if thresh else math.inf
-    kept = ~(nll <= bound)
+    # No probability is under 0.
+    kept = ~(nll <= -math.log(thresh)) if thresh else nll != nll
     if min_kept:
-        # With fewer valid positions than min_kept the last one needed is -inf, and all are kept.
-        candidates = kernels.where_or(xp, inputs.valid, nll, -math.inf)
+        # With fewer valid positions than min_kept the last one needed is an ignored one, and all are kept.
+        candidates = _last_where_ignored(inputs, nll)
         row = xp.reshape(candidates, (1, math.prod(nll.shape)))
-        kept = kept | ~(candidates < kernels.kth_largest_below(xp, row, min_kept, bound)[0, ...])
+        if thresh:
+            last = kernels.kth_largest_below(xp, row, min_kept, -math.log(thresh))
+        else:
+            last = kernels.kth_largest(xp, row, min_kept)
+        kept = kept | ~(candidates < last[0, ...])
     return _among(inputs, kept)
 
 
@@ -52,7 +56,7 @@ def bootstrapped(inputs: Inputs, ranks: Array, at_least: int, above: float) -> A
     xp, kernels = inputs.xp, inputs.kernels
     ranks = kernels.constant(ranks)
     images, size = ranks.shape[0], math.prod(ranks.shape[1:])
-    rows = xp.reshape(kernels.where_or(xp, inputs.valid, ranks, -math.inf), (images, size))
+    rows = xp.reshape(_last_where_ignored(inputs, ranks), (images, size))
     if size == 0:
         return ranks != ranks
     largest = ~(rows < _row_kth(inputs, rows, min(at_least, size))) if at_least else rows != rows
@@ -61,6 +65,15 @@ def bootstrapped(inputs: Inputs, ranks: Array, at_least: int, above: float) -> A
         largest = xp.where(enough, ~(rows <= above), largest)
     kept = xp.reshape(largest, ranks.shape)
     return _among(inputs, kept)
+
+
+def _last_where_ignored(inputs: Inputs, ranks: Array) -> Array:
+    """Return ranks of which no valid one is less than those of what is ignored: the least finite number."""
+    if inputs.valid is None:
+        return ranks
+    xp = inputs.xp
+    least = -float(xp.finfo(ranks.dtype).max)
+    return inputs.kernels.where_or(xp, inputs.valid, xp.maximum(ranks, xp.full_like(ranks, least)), least)
 
 
 def _among(inputs: Inputs, kept: Array) -> Array:

@@ -310,4 +310,4 @@ def _inside(xp: Any, labels: Array, down: int, right: int) -> Array:
     for length, step in ((labels.shape[1], down), (labels.shape[2], right)):
         index = xp.arange(length, dtype=labels.dtype, device=device_of(labels)) + step
         masks.append((index >= 0) & (index < length))
-    return xp.expand_dims(masks[0], axis=1) & xp.expand_dims(masks[1], axis=0)
+    return xp.reshape(masks[0], (1, -1, 1)) & xp.reshape(masks[1], (1, 1, -1))

@@ -253,7 +253,9 @@ def dual_task_loss(
     noise = _noise(inputs, logits, noise, rng)
     if math.prod(inputs.logits.shape) == 0:
         return _reduced_entries(inputs, inputs.logits, options["reduction"])
-    z = k.where_valid(xp, inputs.valid, inputs.logits) + noise
+    z = k.where_valid(xp, inputs.valid, inputs.logits)
+    # The largest score is taken off first: the noise would lose its digits in large ones.
+    z = (z - k.constant(xp.max(z, axis=1, keepdims=True))) + noise
     true = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
     magnitude = k.whole(_magnitude)
     predicted = magnitude(xp, k.softmax(xp, z / options["tau"], None), k.triangle)

@@ -40,7 +40,8 @@ def _log(xp: Namespace, x: Array) -> Array:
 
 
 def _positive(xp: Namespace, x: Array) -> Array:
-    return xp.maximum(x, scalar_like(xp, x, float(xp.finfo(x.dtype).smallest_normal)))
+    """Return x, or the least number whose square is normal: derivatives of a ratio divide by the square."""
+    return xp.maximum(x, scalar_like(xp, x, float(xp.finfo(x.dtype).smallest_normal) ** 0.5))
 
 
 _KL = Formula(_kl, lambda xp, log_p, log_q, p, q: p - q)

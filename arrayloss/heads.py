@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from arrayloss import _inputs, _labels, _maps, _positions, _reduce
 from arrayloss._call import public
 from arrayloss._inputs import Inputs
+from arrayloss._kernels.generic import NEVER
 from arrayloss._loss import Loss
 from arrayloss._namespace import device_of
 from arrayloss._options import check
@@ -192,7 +193,7 @@ def se_cross_entropy_loss(
     seen = xp.any(present, axis=1)
     losses = _entropies(inputs, inputs.logits, _side(inputs, present), xp.expand_dims(seen, axis=1))
     if class_weight is not None:
-        losses = inputs.scale(losses, class_weight)
+        losses = inputs.scale(losses, xp.expand_dims(class_weight, axis=0))
     divisor = _reduce.weight_of(inputs, None, seen, seen.shape, inputs.classes)
     losses = _inputs.class_axis_back(xp, losses, inputs.axis if inputs.batched else 1)
     return _reduce.positions(inputs, losses, divisor, options["reduction"])
@@ -333,17 +334,20 @@ def _entropies(inputs: Inputs, x: Array, side: Array, valid: Array | None) -> Ar
     One softplus of the score for what is not true: nothing cancels, and an infinite score makes no 0 * inf.
     """
     xp, k = inputs.xp, inputs.kernels
-    return k.softplus(xp, k.where_or(xp, valid, x * side, -math.inf))
+    return k.softplus(xp, k.where_or(xp, valid, x * side, NEVER))
 
 
 def _dice_of_squares(inputs: Inputs, losses: Array, side: Array, smooth: float) -> Array:
     """Return the Dice loss of each image from the binary cross entropies of its pixels, and their sides."""
-    xp = inputs.xp
+    xp, k = inputs.xp, inputs.kernels
     g = 0.5 - 0.5 * side
     # exp(-loss) is the probability of what is true; that of an ignored pixel, without detail and of loss 0, is 1.
-    right = xp.exp(-losses)
-    p = right * -side + (1.0 - g)
-    return _reduce.one_minus(inputs, 2.0 * _image_sums(xp, right * g) + smooth, _image_sums(xp, p * p + g) + smooth)
+    right, wrong = xp.exp(-losses), -xp.expm1(-losses)
+    p = right * g + wrong * (1.0 - g)
+    # 1 less the ratio of twice the overlap, which would cancel: the squares of what is wrong are what is left.
+    whole = _image_sums(xp, p * p + g) + smooth
+    there = ~(whole <= 0.0)  # with a NaN, which must reach the result
+    return k.where_or(xp, there, _image_sums(xp, wrong * wrong) / k.where_or(xp, there, whole, 1.0), 0.0)
 
 
 def _image_sums(xp: Any, x: Array) -> Array:

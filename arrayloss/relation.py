@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from arrayloss import _inputs, _reduce
 from arrayloss._call import public
 from arrayloss._inputs import Inputs
+from arrayloss._kernels.generic import NEVER
 from arrayloss._loss import Loss
 from arrayloss._namespace import device_of
 from arrayloss._options import check
@@ -187,11 +188,13 @@ def _open_windows(logits: Array, target: Array, options: dict[str, Any]) -> Inpu
 def _cross_entropies(inputs: Inputs, z: Array) -> Array:
     """Return the mean binary cross entropy of each class in each image, shape `(N, C)`."""
     xp, k = inputs.xp, inputs.kernels
+    # Nothing cancels, as softplus(z) - t z would where a score is large and right.
     if inputs.labels is None:
-        at_target = k.where_or(xp, inputs.target > 0.0, z, 0.0) * inputs.target
+        t = inputs.target
+        losses = inputs.scale(k.softplus(xp, -z), t) + inputs.scale(k.softplus(xp, z), 1.0 - t)
     else:
-        at_target = k.where_or(xp, k.one_hot(xp, inputs.labels, inputs.classes), z, 0.0)
-    losses = k.where_valid(xp, inputs.valid, k.softplus(xp, z) - at_target)
+        losses = k.softplus(xp, xp.where(k.one_hot(xp, inputs.labels, inputs.classes), -z, z))
+    losses = k.where_valid(xp, inputs.valid, losses)
     pixels: Array | float = float(math.prod(z.shape[2:]))
     if inputs.valid is not None:
         pixels = xp.expand_dims(xp.sum(xp.astype(inputs.valid, z.dtype), axis=(1, 2)), axis=1)
@@ -445,7 +448,8 @@ def _is_hard(scores: Inputs) -> Array:
     images, classes, positions = z.shape[0], z.shape[1], math.prod(z.shape[2:])
     labels = xp.reshape(scores.labels, (images, positions))
     # Flat indices: torch traces `take_along_axis` for one batch size alone.
-    index = (_starts(xp, labels, classes) + labels) * positions + _steps(xp, labels, positions)
+    index = (_starts(xp, labels, classes) + labels) * positions
+    index = index + xp.expand_dims(_steps(xp, labels, positions), axis=0)
     own = k.take_class(xp, xp.reshape(z, (images * classes * positions,)), index)
     return xp.reshape(own, scores.labels.shape) < xp.max(z, axis=1)
 
@@ -501,15 +505,15 @@ def _contrasts(inputs: Inputs, e: Array, classes: Array, temperature: float) -> 
     row, column = xp.expand_dims(classes, axis=1), xp.expand_dims(classes, axis=0)
     used = (row >= 0) & (column >= 0)
     index = _steps(xp, classes, e.shape[0])
-    positive = used & (row == column) & (xp.expand_dims(index, axis=1) != index)
+    other = xp.expand_dims(index, axis=1) != xp.expand_dims(index, axis=0)
+    positive = used & (row == column) & other
     negative = used & (row != column)
     # log(exp(s) + sum) - s is softplus(log sum - s): each sum is shifted by its own largest term.
-    others = k.where_or(xp, negative, similar, -math.inf)
-    top = xp.max(k.constant(others), axis=1, keepdims=True)
-    some = top > -math.inf
-    top = k.where_or(xp, some, top, 0.0)
+    others = k.where_or(xp, negative, similar, -float(xp.finfo(similar.dtype).max))
+    some = xp.any(negative, axis=1, keepdims=True)
+    top = k.where_or(xp, some, xp.max(k.constant(others), axis=1, keepdims=True), 0.0)
     total = xp.sum(xp.exp(others - top), axis=1, keepdims=True)
     log_total = xp.log(k.where_or(xp, some, total, 1.0)) + top
-    pairs = k.softplus(xp, k.where_or(xp, positive & some, log_total - similar, -math.inf))
+    pairs = k.softplus(xp, k.where_or(xp, positive & some, log_total - similar, NEVER))
     partners = xp.sum(xp.astype(positive, e.dtype), axis=1)
     return _reduce.ratio(inputs, xp.sum(pairs, axis=1), partners), partners > 0.0

@@ -125,3 +125,34 @@ def test_how_many_pixels_are_selected(loss: al.Loss, kept: int, backend: Backend
     assert np.count_nonzero(found) == kept
     assert (found[1] == 0).all()
     assert np.isfinite(backend.numpy(loss(*given)))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_dual_task_of_an_empty_batch(reduction: str, backend: Backend) -> None:
+    """There is no largest magnitude to divide by, and nothing to divide."""
+    if backend.name == "torch-compiled":
+        pytest.skip("torch compiles no empty graph inputs")
+    logits = backend.array(np.zeros((0, 3, 4, 5)))
+    target = backend.array(np.zeros((0, 4, 5), dtype=np.int64))
+    value, gradient = backend.value_and_grad(al.DualTaskLoss(reduction=reduction), logits, target, noise=0)
+    assert (backend.numpy(value) == 0).all()
+    assert tuple(gradient.shape) == (0, 3, 4, 5)
+
+
+@pytest.mark.variants
+def test_relaxed_classes_that_are_ruled_out(backend: Backend, rng: np.random.Generator) -> None:
+    """Where all classes near a pixel have a score of -inf the loss is infinite and the gradient finite."""
+    target = np.repeat([[0, 0, 0, 2, 2, 2]], 4, axis=0)[None]
+    logits = rng.normal(size=(1, 3, 4, 6))
+    logits[:, 0, 1, 0] = -np.inf  # of the label alone
+    logits[:, [0, 2], 2, 2:4] = -np.inf  # of the label and what is next to it
+    each = al.RelaxBoundaryLoss(reduction="none")
+    value, gradient = map(backend.numpy, backend.value_and_grad(each, backend.array(logits), backend.array(target)))
+    infinite = np.zeros(target.shape, dtype=bool)
+    infinite[0, 1, 0] = infinite[0, 2, 2:4] = True
+    np.testing.assert_array_equal(value == np.inf, infinite)
+    assert np.isfinite(value[~infinite]).all()
+    # What is left is pushed away, as by cross entropy.
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(gradient[:, :, 2, 2:4], p[:, :, 2, 2:4], rtol=1e-12)
+    assert np.isfinite(gradient).all()

@@ -141,6 +141,68 @@ def test_binary_losses_of_infinite_scores(entries: bool, backend: Backend, rng: 
     assert np.isfinite(gradient).all()
 
 
+#: Of each kind of target, losses of confident scores that the cross entropy of single scores is in.
+CONFIDENT = {
+    "labels": [
+        al.BCELoss(),
+        al.BCELoss(pos_weight=2.0),
+        al.BCEDiceLoss(1.0, 0.0),
+        al.SigmoidFocalLoss(0.5),
+        al.AsymmetricLoss(1.0, 0.5, 0.0),
+        al.RMILoss(bce_weight=1.0, radius=1, stride=1),
+    ],
+    "entries": [
+        al.BCELoss(),
+        al.BCELoss(pos_weight=2.0),
+        al.BCEDiceLoss(1.0, 0.0),
+        al.SigmoidFocalLoss(0.5),
+        al.AsymmetricLoss(1.0, 0.5, 0.0),
+        al.HingeLoss(),
+        al.SquaredHingeLoss(),
+    ],
+    "shares": [al.BCELoss(), al.SigmoidFocalLoss(0.5), al.RMILoss(bce_weight=1.0, radius=1, stride=1)],
+    "details": [al.DetailAggregateLoss(threshold=0.0)],
+    "scenes": [al.SECrossEntropyLoss()],
+}
+
+
+def confident(kind: str, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Float32 scores of 10 to 16 on the right side, and a target."""
+    shape = (2, 1 if kind == "details" else 3, side, side)
+    labels = rng.integers(0, 3, (2, side, side))
+    y = (labels[:, None] == np.arange(3).reshape(3, 1, 1)).astype(np.float32)
+    size = rng.uniform(10.0, 16.0, shape).astype(np.float32)
+    if kind == "labels":
+        return np.where(y > 0.0, size, -size), labels
+    if kind == "scenes":
+        return np.full((2, 3), 12.0, dtype=np.float32) * size[:, :, 0, 0] / 10, np.broadcast_to(labels, labels.shape)
+    if kind == "details":
+        return np.where(al.detail_targets(labels, 0.0)[:, None] > 0, size, -size), labels
+    if kind == "shares":
+        share = rng.choice([1e-6, 1e-3, 1e-2], shape)
+        return np.where(y > 0.0, size, -size), np.where(y > 0.0, 1.0 - share, share).astype(np.float32)
+    return np.where(y > 0.0, size, -size), y
+
+
+@pytest.mark.backends("numpy", "strict", "torch", "jax", "cupy", "torch-cuda")
+@pytest.mark.parametrize("side", [3, 160])
+@pytest.mark.parametrize(("kind", "loss"), [(k, x) for k, losses in CONFIDENT.items() for x in losses], ids=str)
+def test_confident_scores_keep_their_digits(
+    kind: str, loss: al.Loss, side: int, backend: Backend, rng: np.random.Generator
+) -> None:
+    """What is left of a loss where the score is large and right is right to rounding, not a difference of large ones.
+
+    Gradients are right beside a loss of the other side; of labels, by themselves.
+    """
+    logits, target = confident(kind, side, rng)
+    wide = target.astype(np.float64) if target.dtype.kind == "f" else target
+    expected, slope = al.value_and_grad(loss)(logits.astype(np.float64), wide)
+    value, gradient = map(backend.numpy, backend.value_and_grad(loss, backend.array(logits), backend.array(target)))
+    np.testing.assert_allclose(value, expected, rtol=2e-6)
+    np.testing.assert_allclose(backend.numpy(loss(backend.array(logits), backend.array(target))), expected, rtol=2e-6)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-5 if kind == "labels" else 0, atol=1e-6 / slope.size)
+
+
 @fast
 @pytest.mark.parametrize("name", LOSSES)
 def test_wrong_at_one_valid_position(name: str, backend: Backend, rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from backends import BACKENDS, Backend
-from cases import CASES, FIRST, MOST, Case, Sample, labels
+from cases import CASES, FIRST, LABELLED, MOST, Case, Sample, labels
 from reference import numerical_gradient
 from test_contract import WITHOUT_PARTS, padded
 
@@ -274,6 +274,95 @@ def test_jax_vmap_over_one_argument(backend: Backend, jax: Any, rng: np.random.G
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def ruled_out(case: Case, sample: Sample, student: bool, teacher: bool, rng: np.random.Generator) -> Sample | None:
+    """Return a sample with classes off the target at -inf, in the scores or a teacher's; None if none may be."""
+    name, first = case.make.__name__, sample.parts[0]
+    if case.options.get("activation", "softmax") is None or case.options.get("label_smoothing"):
+        return None
+    if name == "multilabel":
+        hit = sample.target > 0.0
+    elif "taught" in name:
+        hit = np.zeros(first.shape, dtype=bool)
+        hit[:, 0] = True  # a class is left
+        if student and not teacher and not isinstance(case.loss, al.JSDivLoss):
+            return None  # what a teacher believes in and the student rules out is infinitely far
+    elif name in LABELLED - {"embedded", "pointed", "scenes"}:
+        least = 1 if first.shape[1] == 1 else 0
+        hit = sample.labels[:, None] == np.arange(least, least + first.shape[1]).reshape(-1, *(1,) * (first.ndim - 2))
+        hit[:, 0] |= (sample.labels == 255) & (first.shape[1] > 1)
+    else:
+        return None
+    if teacher and "taught" not in name:
+        return None
+    if "labels" in sample.arrays:
+        hit = hit | (sample.labels[:, None] == np.arange(first.shape[1]).reshape(-1, *(1,) * (first.ndim - 2)))
+    out = ~hit & (rng.random(first.shape) < 0.4)
+    if student:
+        sample = replace(sample, logits=like(sample.logits, [np.where(out, -np.inf, first), *sample.parts[1:]]))
+    return replace(sample, target=np.where(out, -np.inf, sample.target)) if teacher else sample
+
+
+def saturated(case: Case, sample: Sample, size: float) -> Sample | None:
+    """Return a sample whose scores, and a teacher's, are about `size` up or down, in float32; None if none may be."""
+    if case.options.get("activation", "softmax") is None or case.make.__name__ == "rates":
+        return None
+
+    def moved(x: np.ndarray) -> np.ndarray:
+        return (np.sign(x) * size + 0.1 * x).astype(np.float32).astype(np.float64)
+
+    if case.make.__name__ == "counts":
+        size = min(size, 60.0)  # the loss grows as exp(logits)
+    sample = replace(sample, logits=like(sample.logits, [moved(sample.parts[0]), *sample.parts[1:]]))
+    return replace(sample, target=moved(sample.target)) if "taught" in case.make.__name__ else sample
+
+
+def extremes(case: Case, rng: np.random.Generator) -> Iterator[tuple[str, Sample]]:
+    """Give samples at which a second derivative may be lost."""
+    for student, teacher in ((True, False), (False, True), (True, True)):
+        if (sample := ruled_out(case, case.make(rng), student, teacher, rng)) is not None:
+            yield "ruled out", sample
+    for size in (100.0, 1e4):
+        if (sample := saturated(case, case.make(rng), size)) is not None:
+            yield "saturated", sample
+
+
+def second_at_extremes(
+    case: Case, backend: Backend, times: Callable[..., dict[str, Any]], dtype: str, rng: np.random.Generator
+) -> None:
+    """Hold products with the Hessian at extreme scores, by `times`, against differences of the tape's gradients."""
+    for kind, sample in extremes(case, rng):
+        tangents = directions(sample)
+        v = like(sample.logits, [backend.array(t.astype(dtype)) for t in tangents])
+        found = times(*given(backend, sample, dtype), v)
+        expected = hessian_times(case, sample, tangents)
+        for products in found.values():
+            for f, e in zip(parts(products), expected, strict=True):
+                assert np.isfinite(backend.numpy(f)).all()
+                # A ranking of saturated errors changes within the step of the differences.
+                if not (kind == "saturated" and "Lovasz" in str(case)):
+                    close(backend.numpy(f), e, 1e-6 if dtype == "float64" else 1e-3)
+
+
+@jax_only
+@most_options
+def test_jax_second_derivatives_at_extremes(case: Case, backend: Backend, jax: Any, rng: np.random.Generator) -> None:
+    """In float32, where what underflows is near; forward over reverse."""
+
+    @jax.jit
+    def times(x: Any, target: Any, arrays: Any, v: Any) -> dict[str, Any]:
+        return {"second": jax.jvp(jax.grad(lambda x: case.loss(x, target, **arrays)), (x,), (v,))[1]}
+
+    second_at_extremes(case, backend, times, "float32", rng)
+
+
+@jax_only
+def test_jax_hessian_of_what_both_rule_out(backend: Backend, jax: Any) -> None:
+    student, teacher = (backend.array(np.asarray([[-np.inf, *rest]])) for rest in ([0.0, 1.0], [1.0, 2.0]))
+    found = np.asarray(jax.hessian(al.JSDivLoss())(student, teacher)).reshape(3, 3)
+    curve = 0.04915298331037
+    np.testing.assert_allclose(found, [[0, 0, 0], [0, curve, -curve], [0, -curve, curve]], rtol=1e-12, atol=1e-14)
+
+
 TWICE = [
     (al.CrossEntropyLoss((0.5, 1.0, 2.0), label_smoothing=0.2), np.asarray([[0, 255], [2, 1]])),
     (al.BCELoss(pos_weight=(0.5, 1.0, 2.0)), np.asarray([[0, 255], [2, 1]])),
@@ -448,6 +537,31 @@ def test_torch_gradcheck(case: Case, backend: Backend, torch: Any, rng: np.rando
 
     assert torch.autograd.gradcheck(value, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(value, leaves, fast_mode=True, atol=1e-4)
+
+
+@torch_only
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own forward mode
+@every_case
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_torch_second_derivatives_at_extremes(
+    case: Case, dtype: str, backend: Backend, torch: Any, rng: np.random.Generator
+) -> None:
+    """Forward over reverse by torch.func, and a backward pass through a backward pass."""
+
+    def times(x: Any, target: Any, arrays: Any, v: Any) -> dict[str, Any]:
+        def value(*x: Any) -> Any:
+            return case.loss(x if len(x) > 1 else x[0], target, **arrays)
+
+        slopes = torch.func.grad(value, argnums=tuple(range(len(parts(x)))))
+        leaves = parts(leaves_of(x))
+        gradients = torch.autograd.grad(value(*leaves), leaves, create_graph=True, materialize_grads=True)
+        along_v = sum((g * t).sum() for g, t in zip(gradients, parts(v), strict=True))
+        twice = [torch.zeros_like(leaf) for leaf in leaves]
+        if along_v.requires_grad:
+            twice = torch.autograd.grad(along_v, leaves, materialize_grads=True)
+        return {"forward over reverse": torch.func.jvp(slopes, parts(x), parts(v))[1], "twice": tuple(twice)}
+
+    second_at_extremes(case, backend, times, dtype, rng)
 
 
 @torch_only

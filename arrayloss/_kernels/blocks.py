@@ -118,7 +118,7 @@ def divergence_rule(
     keep: bool,
 ) -> Rule:
     """Return the losses of `divergence` and, given `keep`, the rule, used once: its slopes become the gradient."""
-    zs, ts, ms = _by_position(xp, z, t, valid)
+    zs, ts, ms = by_position(xp, z, t, valid)
     losses, slopes = xp.empty_like(zs[:, :1, :]), xp.empty_like(zs) if keep else None
     per_class = None if weight is None else xp.reshape(weight, (1, -1, 1))
 
@@ -139,7 +139,7 @@ def divergence_rule(
             xp.subtract(each, p, out=slopes[place])
         return xp.sum(losses[place])
 
-    for place in _tiles(zs.shape, size):
+    for place in tiles(zs.shape, size):
         # Masks cost more than the formula, and are needed in few blocks.
         if not math.isfinite(compute(place, True)):
             compute(place, False)
@@ -165,7 +165,7 @@ def gap_losses_rule(
 
     `put` writes into an array, along axis 1 at an index, an array of the shape of the index or a number.
     """
-    zs, ys, ms = _by_position(xp, z, labels, valid)
+    zs, ys, ms = by_position(xp, z, labels, valid)
     losses = xp.empty_like(zs[:, :1, :])
     unclean = []
 
@@ -175,7 +175,7 @@ def gap_losses_rule(
         put(found, ys[place], 0.0)
         return found
 
-    for place in _tiles(zs.shape, size):
+    for place in tiles(zs.shape, size):
         for plain in (True, False):
             losses[place] = xp.sum(each(formula.losses, place, plain), axis=1, keepdims=True)
             if math.isfinite(xp.sum(losses[place])):
@@ -185,7 +185,7 @@ def gap_losses_rule(
     def vjp(g: Array) -> Array:
         g = where_or(xp, ms, xp.reshape(g, ys.shape), 0.0)
         gradient = xp.empty_like(zs)
-        for place in _tiles(zs.shape, size):
+        for place in tiles(zs.shape, size):
             slopes = each(formula.slopes, place, place not in unclean)
             put(slopes, ys[place], -xp.sum(slopes, axis=1, keepdims=True))
             xp.multiply(slopes, g[place], out=gradient[place])
@@ -203,7 +203,7 @@ def _log_probabilities(xp: Namespace, z: Array, scale: float) -> tuple[Array, Ar
     return log_p, xp.exp(log_p)
 
 
-def _by_position(xp: Namespace, z: Array, *arrays: Array | None) -> list[Any]:
+def by_position(xp: Namespace, z: Array, *arrays: Array | None) -> list[Any]:
     """Return `(N, C, *S)`, and arrays of that shape or of the positions, as `(N, classes or 1, positions)`."""
     images, positions = z.shape[0], math.prod(z.shape[2:])
     return [
@@ -212,7 +212,7 @@ def _by_position(xp: Namespace, z: Array, *arrays: Array | None) -> list[Any]:
     ]
 
 
-def _tiles(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice, slice, slice]]:
+def tiles(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice, slice, slice]]:
     """Give the places of blocks of about `size` entries in `(N, C, positions)`, all classes in each.
 
     They are about as wide as each other: a sum over the classes of a single position is made in another order, and

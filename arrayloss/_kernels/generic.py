@@ -44,6 +44,8 @@ class Formula(NamedTuple):
 
 #: The weights by which DualTaskLoss smooths: two running means of five, one after the other.
 TRIANGLE = tuple(n / 25.0 for n in (1, 2, 3, 4, 5, 4, 3, 2, 1))
+#: A score whose exponential is 0 in every dtype: that of what is left out. An infinite one stops JAX's `debug_infs`.
+NEVER = -1e4
 #: What RMILoss adds to the diagonals of its sums of squares.
 RIDGE = 5e-4
 #: Whether the environment asks for the portable forms, and for torch's and XLA's own sort.
@@ -297,19 +299,25 @@ def softmax_at(xp: Namespace, z: Array, classes: Array, valid: Array | None) -> 
 
 
 def members_nll_rule(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Rule:
-    shifted, e, total = _exponentials(xp, where_valid(xp, valid, z))
+    z = where_valid(xp, valid, z)
     if valid is not None:
         members = members | ~xp.expand_dims(valid, axis=1)
-    # The members are shifted by a maximum of their own: their probabilities may all underflow.
-    own = where_or(xp, members, shifted, -math.inf)
-    top = xp.max(own, axis=1, keepdims=True)
-    e_own = xp.exp(own - top)
-    total_own = xp.sum(e_own, axis=1, keepdims=True)
+    top = xp.max(z, axis=1, keepdims=True)
+    # The members are shifted by a maximum of their own, since their probabilities may all underflow, and by that of the
+    # scores: beside large ones, shifted scores have lost the digits that tell members apart.
+    own = where_or(xp, members, z, -math.inf)
+    top_own = xp.max(own, axis=1, keepdims=True)
+    # Where all members are -inf the loss is infinite, and they share in no gradient.
+    some = ~(top_own == -math.inf)
+    e, e_own = xp.exp(z - top), xp.exp(own - where_or(xp, some, top_own, 0.0))
+    total, total_own = (xp.sum(x, axis=1, keepdims=True) for x in (e, e_own))
+    total_own = where_or(xp, some, total_own, 1.0)
 
     def vjp(g: Array) -> Array:
         return xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * (e / total - e_own / total_own)
 
-    return where_or(xp, valid, xp.squeeze(xp.log(total) - xp.log(total_own) - top, axis=1), 0.0), vjp
+    losses = xp.log(total) - xp.log(total_own) + (top - top_own)
+    return where_or(xp, valid, xp.squeeze(losses, axis=1), 0.0), vjp
 
 
 def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
@@ -341,12 +349,16 @@ def sigmoid(xp: Namespace, x: Array) -> Array:
 
 
 def _binary_entries(xp: Namespace, x: Array, y: Array) -> tuple[Array, Array]:
-    """Return softplus(x) - y x in a form in which 0 times infinity counts nothing, and its slope sigmoid(x) - y."""
+    """Return softplus(x) - y x in a form in which 0 times infinity counts nothing, and its slope sigmoid(x) - y.
+
+    Neither cancels where the score is large and right.
+    """
     zero = xp.zeros_like(x)
     small = xp.exp(-xp.abs(x))
-    above, below = xp.maximum(x, zero), xp.minimum(x, zero)
-    losses = xp.log1p(small) + (1.0 - y) * where_or(xp, y < 1.0, above, 0.0) - y * where_or(xp, y > 0.0, below, 0.0)
-    return losses, xp.exp(below) / (1.0 + small) - y
+    above, below, rest = xp.maximum(x, zero), xp.minimum(x, zero), 1.0 - y
+    losses = xp.log1p(small) + rest * where_or(xp, y < 1.0, above, 0.0) - y * where_or(xp, y > 0.0, below, 0.0)
+    other = small / (1.0 + small)
+    return losses, xp.where(x > 0.0, rest - other, other - y)
 
 
 def binary_total_rule(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Rule:
@@ -617,7 +629,7 @@ def _regression(
     size = true.shape[2]
     basis = xp.broadcast_to(scalar_like(xp, true, _cosines(math.isqrt(size))), (*true.shape[:2], size, size))
     p, y = (_centred(xp, xp.matmul(basis, x), weights) for x in (predicted, true))
-    ridge = xp.eye(size, dtype=true.dtype, device=device_of(true)) * RIDGE
+    ridge = xp.reshape(xp.eye(size, dtype=true.dtype, device=device_of(true)), (1, 1, size, size)) * RIDGE
     squares, products = (xp.matmul(p, xp.matrix_transpose(x)) for x in (p, y))
     slopes = xp.matrix_transpose(_eliminated(xp, xp.concat([squares + ridge, products], axis=3))[1])
     left = xp.matmul(slopes, p) - y
@@ -654,7 +666,7 @@ def _eliminated(xp: Namespace, rows: Array) -> tuple[Array, Array]:
     is rounding.
     """
     size = rows.shape[2]
-    index = xp.reshape(xp.arange(size, device=device_of(rows)), (size, 1))
+    index = xp.reshape(xp.arange(size, device=device_of(rows)), (1, 1, size, 1))
     pivots = []
     for i in range(size):
         pivot = rows[:, :, i : i + 1, :1]
@@ -904,7 +916,7 @@ def _neighbours(xp: Namespace, labels: Array) -> list[tuple[tuple[int, ...], Arr
         for axis, (shift, length) in enumerate(zip(step, space, strict=True)):
             place = xp.arange(length, dtype=labels.dtype, device=device_of(labels))
             inside = (place >= shift) & (place < length + shift)
-            touch = touch & xp.reshape(inside, (length,) + (1,) * (len(space) - 1 - axis))
+            touch = touch & xp.reshape(inside, tuple(length if i == axis + 1 else 1 for i in range(labels.ndim)))
         found.append((step, touch))
     return found
 

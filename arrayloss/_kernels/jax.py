@@ -224,7 +224,8 @@ def _label_totals(x: Array, labels: Array, classes: int) -> Array:
     images, positions = labels.shape[0], math.prod(labels.shape[1:])
     # Bins of their own for every so many positions: a long running sum in float32 drifts.
     block = max(math.isqrt(positions) + 1, classes)
-    place = jnp.arange(positions, dtype=labels.dtype) // block * classes + labels.reshape((images, positions))
+    first = jnp.arange(positions, dtype=labels.dtype)[None] // block * classes
+    place = first + labels.reshape((images, positions))
     blocks = -(-positions // block)
     bins = jnp.zeros((images, blocks * classes), dtype=x.dtype)
     # Image by image, so that a batch that is sharded stays so.
@@ -324,7 +325,7 @@ def softmax_mean(xp: Namespace, z: Array, values: Array, valid: Array | None) ->
 
 
 def _summed_squares(z: Array, labels: Array, values: Array, top: Array, total: Array) -> Array:
-    error = jnp.exp(z - top[:, None]) / total[:, None] - one_hot(jnp, labels, z.shape[1])
+    error = jnp.exp(z - top[:, None]) / total[:, None] - one_hot(jnp, labels, z.shape[1]).astype(z.dtype)
     return jnp.sum(error * error * values, axis=1)
 
 
@@ -334,7 +335,7 @@ def _unrolled_squares(z: Array, labels: Array, values: Array, top: Array, total:
         return _summed_squares(z, labels, values, top, total)
     share, losses = 1 / total, jnp.zeros_like(top)
     for c in range(z.shape[1]):
-        error = jnp.exp(z[:, c] - top) * share - (labels == c)
+        error = jnp.exp(z[:, c] - top) * share - (labels == c).astype(z.dtype)
         losses = losses + error * error * values[:, c]
     return losses
 
@@ -353,7 +354,7 @@ def _softmax_squares_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]
     at_label = _at_label(values, labels) * (jnp.exp(_at_label(z, labels) - top) / total - 1)
     # As above, the probabilities are never stored.
     p = _softmax_of(z, valid, top, total)
-    error = p - one_hot(jnp, labels, z.shape[1])
+    error = p - one_hot(jnp, labels, z.shape[1]).astype(z.dtype)
     slopes = where_valid(jnp, valid, 2 * p * (error * values - (losses + at_label)[:, None]))
     return losses, jnp.sum(slopes * tangents[0], axis=1)
 
@@ -376,7 +377,7 @@ def _softmax_at_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> 
     z, classes, valid = primals
     at_classes, p, dz = _softmax_at(*primals), _softmax(z, valid), tangents[0]
     # As sums over all classes, whose transposes are selections: XLA scatters slowly.
-    index = jnp.arange(z.shape[1], dtype=classes.dtype).reshape(-1, *(1,) * (z.ndim - 2))
+    index = jnp.arange(z.shape[1], dtype=classes.dtype).reshape(1, -1, *(1,) * (z.ndim - 2))
     picked = [jnp.sum(where_or(jnp, classes[:, i, None] == index, dz, 0), axis=1) for i in range(classes.shape[1])]
     return at_classes, at_classes * (jnp.stack(picked, axis=1) - jnp.sum(p * dz, axis=1, keepdims=True))
 
@@ -470,7 +471,8 @@ def _binary_label_total(x: Array, labels: Array, valid: Array | None) -> Array:
 @_binary_label_total.defjvp
 def _binary_label_total_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     x, labels, valid = primals
-    slopes = where_valid(jnp, valid, jax.nn.sigmoid(x) - one_hot(jnp, labels, x.shape[1]))
+    side = jnp.where(one_hot(jnp, labels, x.shape[1]), -1, 1).astype(x.dtype)
+    slopes = where_valid(jnp, valid, jax.nn.sigmoid(side * x) * side)
     return _binary_label_total(x, labels, valid), jnp.sum(slopes * tangents[0])
 
 
@@ -697,19 +699,43 @@ def gap_losses(xp: Namespace, z: Array, labels: Array, valid: Array | None, form
     return _jitted_gap_losses(z, labels, valid, formula, options)
 
 
-@jax.jit
-def _members_nll(z: Array, members: Array, valid: Array | None) -> Array:
+def _shares_of_members(z: Array, members: Array, valid: Array | None) -> tuple[Array, Array, Array]:
+    """Return the members' largest score, the sum of their exponentials less it, and the share of each in that.
+
+    Where all members are -inf the sum is 1, and the shares are 0.
+    """
     z = where_valid(jnp, valid, z)
     if valid is not None:
         members = members | ~valid[:, None]
-    top, total = _held_top_and_total(z)
-    own = jnp.where(members, z - top[:, None], -jnp.inf)
-    own_top, own_total = _held_top_and_total(own)
-    return where_or(jnp, valid, jnp.log(total) - jnp.log(own_total) - own_top, 0)
+    # The least score, where -inf would do, loses to every member's, and is infinite only where one is.
+    own = jax.lax.stop_gradient(jnp.min(z, axis=1, keepdims=True))
+    own = jnp.where(members, z, own)
+    top = jax.lax.stop_gradient(jnp.max(own, axis=1))
+    some = ~(top == -math.inf)
+    e = where_or(jnp, members & some[:, None], jnp.exp(own - where_or(jnp, some, top, 0)[:, None]), 0)
+    total = where_or(jnp, some, jnp.sum(e, axis=1), 1)
+    return top, total, e / total[:, None]
+
+
+@jax.custom_jvp
+def _members_nll(z: Array, members: Array, valid: Array | None) -> Array:
+    top, total = _top_and_total(where_valid(jnp, valid, z))
+    top_own, total_own, _ = _shares_of_members(z, members, valid)
+    return where_or(jnp, valid, jnp.log(total) - jnp.log(total_own) + (top - top_own), 0)
+
+
+@_members_nll.defjvp
+def _members_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, members, valid = primals
+    slopes = where_valid(jnp, valid, _softmax(z, valid) - _shares_of_members(z, members, valid)[2])
+    return _members_nll(*primals), jnp.sum(slopes * tangents[0], axis=1)
+
+
+_jitted_members_nll = jax.jit(_members_nll)
 
 
 def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
-    return _members_nll(z, members, valid)
+    return _jitted_members_nll(z, members, valid)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
@@ -762,8 +788,9 @@ def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
 
 def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
     enough = jnp.sum(row > bound, dtype=jnp.int32) >= k
+    largest = float(np.finfo(row.dtype).max)
     return jax.lax.cond(
-        enough, lambda row: jnp.full(1, jnp.inf, dtype=row.dtype), lambda row: _kth_largest(row, k), row
+        enough, lambda row: jnp.full(1, largest, dtype=row.dtype), lambda row: _kth_largest(row, k), row
     )
 
 
@@ -812,7 +839,8 @@ def _components(labels: Array, classes: int, most: int) -> Array:
         positions = math.prod(labels.shape[1:])
         touching = generic._neighbours(NAMESPACE, labels)
         roots = _roots(labels, touching)
-        return jax.vmap(partial(_size_ranks, most=most))(labels.reshape(-1, positions), roots).reshape(labels.shape)
+        rows = labels.reshape((labels.shape[0], positions))
+        return jax.vmap(partial(_size_ranks, most=most))(rows, roots).reshape(labels.shape)
 
     def shared(labels: Array) -> Array:
         def compute(_: Any, out: Any, labels: Any) -> None:

@@ -77,7 +77,8 @@ def _blocks(images: int, positions: int) -> Iterator[tuple[int, slice]]:
 
 def _quiet() -> np.errstate:
     # Infinities and NaN at ignored positions are replaced afterwards; at valid ones the result says what came.
-    return np.errstate(invalid="ignore", over="ignore", divide="ignore")
+    # What underflows is 0, or near it, as it should be.
+    return np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
 
 
 def _label_nll(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> Rule:
@@ -243,27 +244,30 @@ def _binary_total(x: Array, target: Array, valid: Array | None, *, keep: bool) -
     ts, ms = per_block(target), None if valid is None else per_block(valid)
     planes, classes, positions = xs.shape
     slopes = np.empty((planes if keep else 0, classes, positions), dtype=x.dtype)
-    small, spare = np.empty((2, classes, min(_BLOCK, positions)), dtype=x.dtype)
+    small, spare, signed = np.empty((3, classes, min(_BLOCK, positions)), dtype=x.dtype)
     total = 0.0
     with _quiet():
         for n, at in _blocks(planes, positions):
             y, mask = ts[n, ..., at], None if ms is None else ms[n, ..., at]
-            block = xs[n, :, at] if labelled or mask is None else np.where(mask, xs[n, :, at], 0.0)
-            e, work = small[:, : block.shape[1]], spare[:, : block.shape[1]]
-            slope = slopes[n, :, at] if keep else None
-            _softplus(block, e, work, slope)
-            total += float((_less_labels if labelled else _less_entries)(block, y, mask, e, work, slope))
+            block, slope = xs[n, :, at], slopes[n, :, at] if keep else None
+            e, work, side = (a[:, : block.shape[1]] for a in (small, spare, signed))
+            if labelled:
+                total += float(_of_labels(block, y, mask, e, work, side, slope))
+            else:
+                block = block if mask is None else np.where(mask, block, 0.0)
+                total += float(_of_entries(block, y, mask, e, work, slope))
 
     def vjp(g: Array) -> Array:
-        for n, at in _blocks(planes, positions):
-            slopes[n, :, at] *= g
+        with _quiet():
+            for n, at in _blocks(planes, positions):
+                slopes[n, :, at] *= g
         return _from_planes(slopes, x.shape)
 
     return x.dtype.type(total), vjp
 
 
-def _softplus(x: Array, out: Array, work: Array, sigmoid: Array | None) -> None:
-    """Write softplus(x) into `out` and, where it is wanted, sigmoid(x)."""
+def _tail(x: Array, out: Array, work: Array, sigmoid: Array | None) -> None:
+    """Write log(1 + exp(-|x|)) into `out` and, where it is wanted, sigmoid(x)."""
     np.negative(np.abs(x, out=out), out=out)
     np.exp(out, out=out)
     if sigmoid is not None:
@@ -271,27 +275,36 @@ def _softplus(x: Array, out: Array, work: Array, sigmoid: Array | None) -> None:
         np.maximum(out, x >= 0.0, out=sigmoid)
         sigmoid /= np.add(out, 1.0, out=work)
     np.log1p(out, out=out)
-    out += np.maximum(x, 0.0, out=work)
 
 
-def _less_labels(x: Array, y: Array, valid: Array | None, e: Array, work: Array, slope: Array | None) -> Array:
-    """Return the sum of softplus values `e` less x at the label; take 1 off the slopes there."""
+# What is added to the tail is the size of the score, times the share that is on the other side: softplus(x) - x y would
+# cancel where a score is large and right.
+def _of_labels(
+    x: Array, y: Array, valid: Array | None, e: Array, work: Array, side: Array, slope: Array | None
+) -> Array:
+    """Return the sum of the losses of a block, softplus of the scores turned round at the label; write the slopes."""
     index = np.arange(y.size)
+    np.copyto(side, x)
+    side[y, index] = -x[y, index]
+    _tail(side, e, work, slope)
+    e += np.maximum(side, 0.0, out=work)
     losses = np.add.reduce(e, axis=0)
-    losses -= x[y, index]
     if slope is not None:
-        slope[y, index] -= 1.0
+        slope[y, index] *= -1.0
     if valid is not None:
         losses[~valid] = 0.0
         if slope is not None:
             slope[:, ~valid] = 0.0
-    total = np.add.reduce(losses)
-    return total if np.isfinite(total) else _sum_infinite(x, y == np.arange(len(x))[:, None], valid)
+    return np.add.reduce(losses)
 
 
-def _less_entries(x: Array, y: Array, valid: Array | None, e: Array, work: Array, slope: Array | None) -> Array:
-    """Return the sum of softplus values `e` less x y; take y off the slopes."""
-    e -= np.multiply(x, y, out=work)
+def _of_entries(x: Array, y: Array, valid: Array | None, e: Array, work: Array, slope: Array | None) -> Array:
+    """Return the sum of the losses of a block, finite where not valid; write the slopes."""
+    _tail(x, e, work, slope)
+    np.greater(x, 0.0, out=work)
+    work -= y
+    work *= x
+    e += work
     if slope is not None:
         slope -= y
     if valid is not None:

@@ -11,6 +11,7 @@ import numpy as np
 Array = Any
 
 
+@np.errstate(all="ignore")
 def ranked_components(labels: Array, classes: int, most: int) -> Array:
     """Return what `generic.components` returns."""
     if labels.size == 0:

@@ -27,6 +27,8 @@ _IDLE = 0.4
 _BLOCK = 1 << 15
 
 
+# Other libraries call these two, whatever NumPy has been told about floating-point errors.
+@np.errstate(all="ignore")
 def softmax_extension(p: Array, labels: Array, valid: Array | None, per_image: bool) -> tuple[Array, Array]:
     """Return the losses of the classes `(sets, C)` at errors |[y = c] - p_c|, and their slopes with respect to p.
 
@@ -48,6 +50,7 @@ def softmax_extension(p: Array, labels: Array, valid: Array | None, per_image: b
     return losses, slopes.reshape(shape)
 
 
+@np.errstate(all="ignore")
 def hinge_extension(z: Array, labels: Array, valid: Array | None, per_image: bool) -> tuple[Array, Array]:
     """Return the loss `(sets, 1)` at errors max(0, 1 - z (2 y - 1)), and its slopes with respect to z `(N, 1, *S)`."""
     shape, dtype = z.shape, z.dtype

@@ -26,6 +26,8 @@ _SMALL = 1 << 13
 _ENTRIES = 1 << 15
 #: Entries per block, of losses position by position.
 _POSITIONS = 1 << 16
+#: Entries per block, of the binary cross entropy of labels.
+_LABELLED = 1 << 18
 #: The label that torch's own losses leave out.
 _LEFT_OUT = -100
 #: The namespace as blocks see it, in which nothing need be traced and dtypes are all one: the sign of array_api_compat
@@ -342,20 +344,21 @@ def _slabs(x: Array) -> list[slice]:
     return [slice(c, c + step) for c in range(0, classes, step)]
 
 
+def _binary_entries(xp: Namespace, x: Array, y: Array) -> Array:
+    # log(1 + exp(-|x|)), and |x| times the share on the other side: softplus(x) - x y would cancel.
+    minus = -x
+    small = torch.minimum(x, minus).exp_().log1p_()
+    return small.addcmul_(x, minus.lt_(0.0).sub_(y))
+
+
+_BINARY = Formula(_binary_entries, lambda xp, x, y: torch.sigmoid(x).sub_(y))
+
+
 def _binary_total_rule(x: Array, y: Array, valid: Array | None) -> Rule:
-    x, total = x.detach(), torch.zeros((), dtype=x.dtype)
-    for at in _slabs(x):
-        mask = None if valid is None else valid[:, at]
-        part = where_or(array_api_compat.torch, mask, x[:, at], 0.0)
-        losses = softplus(array_api_compat.torch, part).addcmul_(part, y[:, at], value=-1)
-        total = total + where_or(array_api_compat.torch, mask, losses, 0.0).sum()
+    x, y = x.detach(), y.detach()
+    total, vjp = blocks.entries_rule(torch, _BLOCKS, _ENTRIES, x, y, valid, True, _BINARY)
     if not _host_finite(total):
         return generic.binary_total_rule(array_api_compat.torch, x, y, valid)
-
-    def vjp(g: Array) -> Array:
-        slopes = torch.sigmoid(x).sub_(y)
-        return (slopes if valid is None else slopes.masked_fill_(~valid, 0.0)).mul_(g)
-
     return total, vjp
 
 
@@ -363,20 +366,30 @@ def binary_total(xp: Namespace, x: Array, y: Array, valid: Array | None) -> Arra
     return _by_rule(generic.binary_total, _binary_total_rule, x, y, valid)
 
 
+def _turned(x: Array, labels: Array) -> Array:
+    """Return a copy of `(N, C, P)` with the scores at the labels turned round."""
+    return x.scatter(1, labels, -x.gather(1, labels))
+
+
 def _binary_label_total_rule(x: Array, labels: Array, valid: Array | None) -> Rule:
-    x, index = x.detach(), labels.unsqueeze(1)
-    losses = -x.gather(1, index).squeeze(1)
-    for at in _slabs(x):
-        losses = losses + softplus(array_api_compat.torch, x[:, at]).sum(1)
-    # Here too before the mask: what is ignored must be finite to be left out by a product.
-    if not _host_finite(losses):
-        return generic.binary_label_total_rule(array_api_compat.torch, x, labels, valid)
+    xs, ys, ms = blocks.by_position(torch, x.detach(), labels, valid)
+    places, totals = list(blocks.tiles(xs.shape, _LABELLED)), []
+    for place in places:
+        losses = softplus(array_api_compat.torch, _turned(xs[place], ys[place])).sum(1, keepdim=True)
+        # Before the mask: what is ignored must be finite to be left out by a product.
+        if not _host_finite(losses):
+            return generic.binary_label_total_rule(array_api_compat.torch, x, labels, valid)
+        totals.append((losses if ms is None else losses.mul_(ms[place])).sum())
 
     def vjp(g: Array) -> Array:
-        each = (torch.ones_like(losses) if valid is None else valid.to(x.dtype)).mul_(g).unsqueeze(1)
-        return torch.sigmoid(x).mul_(each).scatter_add_(1, index, -each)
+        slopes = torch.empty_like(xs)
+        for place in places:
+            y, scale = ys[place], g if ms is None else ms[place].to(g.dtype).mul_(g)
+            each = _turned(xs[place], y).sigmoid_()
+            torch.mul(each.scatter_(1, y, -each.gather(1, y)), scale, out=slopes[place])
+        return slopes.reshape(x.shape)
 
-    return where_or(array_api_compat.torch, valid, losses, 0.0).sum(), vjp
+    return torch.stack(totals).sum() if totals else xs.sum(), vjp
 
 
 def binary_label_total(xp: Namespace, x: Array, labels: Array, valid: Array | None) -> Array:
@@ -523,11 +536,18 @@ def softmax_sums(xp: Namespace, z: Array, labels: Array, valid: Array | None) ->
 
 
 def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
-    log_p = torch.log_softmax(_clean(z, valid), 1)
+    z = _clean(z, valid)
     if valid is not None:
         # A position that is not valid has no members; all of them keep its logarithm finite.
         members = members | ~valid.unsqueeze(1)
-    return where_or(xp, valid, -torch.logsumexp(torch.where(members, log_p, -torch.inf), 1), 0.0)
+    # As in the portable form. Maxima are constants: what they add to a derivative is 0.
+    own = torch.where(members, z, -torch.inf)
+    top, top_own = (x.detach().amax(1, keepdim=True) for x in (z, own))
+    some = top_own != -torch.inf
+    total = (z - top).exp().sum(1)
+    total_own = (own - torch.where(some, top_own, 0.0)).exp().sum(1)
+    total_own = torch.where(some.squeeze(1), total_own, 1.0)
+    return where_or(xp, valid, total.log() - total_own.log() + (top - top_own).squeeze(1), 0.0)
 
 
 def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
