@@ -19,10 +19,10 @@ import arrayloss as al
 @pytest.mark.variants
 def test_poisson_by_hand(backend: Backend) -> None:
     x, t = backend.array(np.asarray([0.0, 1.0, -2.0, 7.0])), backend.array(np.asarray([0, 1, 4, 255]))
-    value, slope = backend.value_and_grad(al.PoissonNLLLoss(reduction="none"), x, t)
+    value, slope = backend.value_and_grad(al.PoissonNLLLoss(reduction="none", ignore_index=255), x, t)
     np.testing.assert_allclose(backend.numpy(value), [1.0, math.e - 1.0, math.exp(-2) + 8.0, 0.0], rtol=1e-14)
     np.testing.assert_allclose(backend.numpy(slope), [1.0, math.e - 1.0, math.exp(-2) - 4.0, 0.0], rtol=1e-14)
-    full, _ = backend.value_and_grad(al.PoissonNLLLoss(full=True, reduction="none"), x, t)
+    full, _ = backend.value_and_grad(al.PoissonNLLLoss(full=True, reduction="none", ignore_index=255), x, t)
     factorial = 4 * math.log(4) - 4 + 0.5 * math.log(8 * math.pi)
     np.testing.assert_allclose(backend.numpy(full) - backend.numpy(value), [0.0, 0.0, factorial, 0.0], rtol=1e-14)
 
@@ -32,8 +32,10 @@ def test_poisson_of_rates_is_that_of_their_logarithms(backend: Backend, rng: np.
     sample = counts(rng)
     target = backend.array(sample.target)
     rate = np.exp(sample.logits)
-    value, slope = backend.value_and_grad(al.PoissonNLLLoss(), backend.array(sample.logits), target)
-    same, by_rate = backend.value_and_grad(al.PoissonNLLLoss(False, eps=0.0), backend.array(rate), target)
+    value, slope = backend.value_and_grad(al.PoissonNLLLoss(ignore_index=255), backend.array(sample.logits), target)
+    same, by_rate = backend.value_and_grad(
+        al.PoissonNLLLoss(False, eps=0.0, ignore_index=255), backend.array(rate), target
+    )
     np.testing.assert_allclose(backend.numpy(same), backend.numpy(value), rtol=1e-12)
     np.testing.assert_allclose(backend.numpy(by_rate) * rate, backend.numpy(slope), rtol=1e-12, atol=1e-16)
 
@@ -71,7 +73,7 @@ def bad(backend: Backend, loss: al.Loss, logits: Any, target: np.ndarray, messag
 @pytest.mark.variants
 @pytest.mark.parametrize("log_input", [True, False])
 def test_negative_counts_and_rates(log_input: bool, backend: Backend, rng: np.random.Generator) -> None:
-    loss = al.PoissonNLLLoss(log_input)
+    loss = al.PoissonNLLLoss(log_input, ignore_index=255)
     sample = (counts if log_input else rates)(rng)
     spoilt = sample.target.copy()
     spoilt[tuple(np.argwhere(~sample.ignored)[-1])] = -1.0
@@ -121,7 +123,7 @@ def test_a_nan_prediction_is_no_bad_rate(backend: Backend) -> None:
 def test_gaussian_by_hand(backend: Backend) -> None:
     mean, variance, target = ([1.0, 2.0, 7.0], [1.0, 4.0, 9.0], [3.0, 2.0, 255.0])
     logits = tuple(backend.array(np.asarray(x)) for x in (mean, variance))
-    loss = al.GaussianNLLLoss(reduction="none")
+    loss = al.GaussianNLLLoss(reduction="none", ignore_index=255)
     value, slopes = backend.value_and_grad(loss, logits, backend.array(np.asarray(target)))
     np.testing.assert_allclose(backend.numpy(value), [2.0, math.log(2.0), 0.0], rtol=1e-14)
     np.testing.assert_allclose(backend.numpy(slopes[0]), [-2.0, 0.0, 0.0], rtol=1e-14)
@@ -159,9 +161,11 @@ def test_ignored_variances_change_nothing(garbage: float, backend: Backend, rng:
     sample = measured(rng)
     mean, variance = sample.logits
     target = backend.array(sample.target)
-    expected = backend.value_and_grad(al.GaussianNLLLoss(), tuple(map(backend.array, sample.logits)), target)
+    expected = backend.value_and_grad(
+        al.GaussianNLLLoss(ignore_index=255), tuple(map(backend.array, sample.logits)), target
+    )
     spoilt = (np.where(sample.ignored, garbage, x) for x in (mean, variance))
-    found = backend.value_and_grad(al.GaussianNLLLoss(), tuple(map(backend.array, spoilt)), target)
+    found = backend.value_and_grad(al.GaussianNLLLoss(ignore_index=255), tuple(map(backend.array, spoilt)), target)
     np.testing.assert_allclose(backend.numpy(found[0]), backend.numpy(expected[0]), rtol=1e-14)
     for g, e in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(backend.numpy(g), backend.numpy(e), rtol=1e-13, atol=1e-18)
@@ -174,7 +178,7 @@ def test_negative_variances(backend: Backend, rng: np.random.Generator) -> None:
     mean, variance = sample.logits
     variance[tuple(np.argwhere(~sample.ignored)[0])] = -0.25
     message = r"^gaussian_nll_loss: logits\[1\] holds values from -0.25 to [\d.]+, expected numbers of at least 0"
-    bad(backend, al.GaussianNLLLoss(), (mean, variance), sample.target, message)
+    bad(backend, al.GaussianNLLLoss(ignore_index=255), (mean, variance), sample.target, message)
 
 
 def test_misfits_of_the_variance_are_named(backend: Backend) -> None:

@@ -17,7 +17,7 @@ _Form = tuple[Any, Array, dict[str, Array]]
 
 #: Values for options that have no default, or one that selects most of the demo's few pixels: among those that are
 #: all but certain, float32 has ties that float64 has not, and libraries would rightly select differently. Small windows
-#: fit into small scenes.
+#: fit into small scenes. What is ignored is so by losses of numbers too.
 _OPTIONS: dict[str, Any] = {
     "losses": (arrayloss.CrossEntropyLoss(), arrayloss.DiceLoss(smooth=1.0)),
     "coef": (1.0, 1.0),
@@ -26,6 +26,7 @@ _OPTIONS: dict[str, Any] = {
     "min_kept": 512,
     "max_views": 16,
     "stride": 2,
+    "ignore_index": IGNORED,
 }
 
 
