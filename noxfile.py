@@ -36,8 +36,10 @@ def group(*names: str) -> tuple[str, ...]:
 
 
 def pytest(session: nox.Session, *args: str, **env: str) -> None:
-    """Run pytest on two processes, a thread of torch or BLAS in each."""
-    session.run("pytest", "-n", "2", *args, *session.posargs, env={"OMP_NUM_THREADS": "1", **env})
+    """Run pytest on two processes, a thread of torch or BLAS in each; one that is done takes over from the other."""
+    session.run(
+        "pytest", "-n", "2", "--dist", "worksteal", *args, *session.posargs, env={"OMP_NUM_THREADS": "1", **env}
+    )
 
 
 @nox.session

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from backends import BACKENDS, GPU, VARIANTS, Backend
+
+#: Tests of what JAX makes of the programs.
+AS_THEY_ARE = ("test_fast_paths.py", "test_golden.py", "test_kernels.py")
 
 # One thread a worker: the arrays of the tests are small, and the workers share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,10 +46,25 @@ def pytest_configure(config: pytest.Config) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", True)
+        _share_programs(config)
     if importlib.util.find_spec("torch"):
         import torch
 
         torch.set_num_threads(1)
+
+
+def _share_programs(config: pytest.Config) -> None:
+    """Let the processes of a run share what JAX has compiled: a test makes many small programs, most of them again."""
+    import jax
+
+    if not hasattr(config, "workerinput"):
+        directory = tempfile.mkdtemp(prefix="arrayloss-jax-")
+        config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+        os.environ["ARRAYLOSS_TESTS_JAX_CACHE"] = directory
+    if tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 8):
+        jax.config.update("jax_compilation_cache_dir", os.environ["ARRAYLOSS_TESTS_JAX_CACHE"])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _chosen(config: pytest.Config) -> list[str]:
@@ -105,6 +126,21 @@ def _installed(request: pytest.FixtureRequest) -> None:
         backend: Backend = request.getfixturevalue("backend")
         if (missing := backend.available()) is not None:
             pytest.skip(missing)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_fast(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let JAX compile fast rather than well, but where its own code is what is tested: values, gradients and kernels."""
+    backend = _parameters(request.node).get("backend")
+    as_it_is = "value_and_gradient" in request.node.name or request.path.name in AS_THEY_ARE
+    if as_it_is or getattr(backend, "needs", None) != "jax" or backend.available() is not None:
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -117,12 +117,8 @@ def test_the_value_alone(case: Case, backend: Backend, rng: np.random.Generator)
 
 
 @pytest.fixture
-def jax() -> Iterator[Any]:
-    """JAX that compiles fast rather than well."""
-    module = pytest.importorskip("jax")
-    module.config.update("jax_disable_most_optimizations", True)
-    yield module
-    module.config.update("jax_disable_most_optimizations", False)
+def jax() -> Any:
+    return pytest.importorskip("jax")
 
 
 @pytest.fixture
