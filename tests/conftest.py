@@ -130,7 +130,7 @@ def _installed(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _compiled_fast(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let JAX compile fast rather than well, but where its own code is what is tested: values, gradients and kernels."""
+    """Let JAX compile fast rather than well, but where its code is what is tested: values, gradients and kernels."""
     backend = _parameters(request.node).get("backend")
     as_it_is = "value_and_gradient" in request.node.name or request.path.name in AS_THEY_ARE
     if as_it_is or getattr(backend, "needs", None) != "jax" or backend.available() is not None:
