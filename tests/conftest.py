@@ -46,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", True)
+        # Most tests make many small programs, which are compiled fast rather than well.
+        jax.config.update("jax_disable_most_optimizations", True)
         _share_programs(config)
     if importlib.util.find_spec("torch"):
         import torch
@@ -129,18 +131,17 @@ def _installed(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _compiled_fast(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let JAX compile fast rather than well, but where its code is what is tested: values, gradients and kernels."""
-    backend = _parameters(request.node).get("backend")
-    as_it_is = "value_and_gradient" in request.node.name or request.path.name in AS_THEY_ARE
-    if as_it_is or getattr(backend, "needs", None) != "jax" or backend.available() is not None:
+def _compiled_well(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let JAX compile well, as it does by default, where its code is what is tested: values, gradients and kernels."""
+    well = "value_and_gradient" in request.node.name or request.path.name in AS_THEY_ARE
+    if not (well and importlib.util.find_spec("jax")):
         yield
         return
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
