@@ -102,17 +102,8 @@ def dice(broken: Callable[..., Any], make: Callable[[np.random.Generator], Sampl
     """Return a case of a loss that says it is DiceLoss."""
     broken.__name__ = "dice_loss"
 
-    class DiceLoss(al.Loss, function=broken):
-        ignore_index: int | None = 255
-        smooth: float = 0.0
-        _: KW_ONLY
-        weight: Any = None
-        activation: str | None = "softmax"
-        batch: bool = False
-        include_background: bool = True
-        squared: bool = False
-        reduction: str = "mean"
-        axis: int = 1
+    class DiceLoss(al.DiceLoss, function=broken):
+        pass
 
     return Case(DiceLoss(**options), make)
 
