@@ -262,7 +262,7 @@ def has_check(option: str) -> bool:
 
 
 def check(function: str, **options: Any) -> dict[str, Any]:
-    """Return the options as plain data.
+    """Return the options as plain data; those by other names, of losses of a user's own, as they are.
 
     Raises
     ------
@@ -270,8 +270,12 @@ def check(function: str, **options: Any) -> dict[str, Any]:
         An option is of the wrong kind or out of its range; the message names the function, the option, what came
         and what would fit.
     """
-    special = _SPECIAL
+    special, checks = _SPECIAL, _CHECKS
     return {
-        option: (special.get((function, option)) or _CHECKS[option])(function, option, value)
+        option: (special.get((function, option)) or checks.get(option, _unchecked))(function, option, value)
         for option, value in options.items()
     }
+
+
+def _unchecked(function: str, option: str, value: Any) -> Any:
+    return value

@@ -15,6 +15,7 @@ from cases import CASES, FIRST, LABELLED, OTHER_SIZES, Case
 from test_contract import to_backend
 
 import arrayloss as al
+from arrayloss._options import has_check
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 LOSSES = sorted((type(case.loss) for case in FIRST), key=lambda loss: loss.__name__)
@@ -459,3 +460,27 @@ def test_signatures_are_those_of_the_functions(loss: type[al.Loss]) -> None:
     assert function.__module__ == loss.__module__
     assert function.__doc__
     assert inspect.getsource(function).startswith("@public")
+
+
+# Losses of the user's own -------------------------------------------------------------------------------------------
+
+
+def scaled_loss(logits: Any, target: Any, *, factor: float, name: str) -> Any:
+    return al.mse_loss(logits, target, ignore_index=None) * factor
+
+
+class ScaledLoss(al.Loss, function=scaled_loss):
+    factor: float
+    name: str = "scaled"
+
+
+def test_a_loss_of_ones_own_may_have_options_of_its_own() -> None:
+    loss = ScaledLoss(2.0)
+    assert loss == ScaledLoss(factor=2.0, name="scaled")
+    assert loss(np.asarray([3.0]), np.asarray([1.0])) == 8.0
+    assert "is factor= meant?" in message(TypeError, lambda: ScaledLoss(2.0, factr=1.0))
+
+
+def test_every_option_of_the_package_has_a_check() -> None:
+    for loss in {type(case.loss) for case in CASES}:
+        assert all(map(has_check, loss.__dataclass_fields__)), loss  # type: ignore[attr-defined]
