@@ -406,7 +406,7 @@ def distill_cross_entropy_loss(
     >>> import numpy as np
     >>> import arrayloss as al
     >>> teacher, student = np.array([[2.0, 0.0], [0.0, 5.0]]), np.array([[0.0, 0.0], [9.0, 1.0]])
-    >>> print(round(float(al.distill_cross_entropy_loss(student, teacher, labels=np.array([0, 255]))), 4))
+    >>> print(round(float(al.distill_cross_entropy_loss(student, teacher, labels=np.array([1, 255]))), 4))
     0.6931
     """
     options = check(
