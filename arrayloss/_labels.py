@@ -55,14 +55,15 @@ def read_entries(
 ) -> tuple[Array, Array | None, tuple[float, float] | None]:
     """Return a target of numbers or labels, the mask of entries that are not ignored, and the range of all, if known.
 
-    Labels come in a dtype that serves as an index. The mask is None where nothing can be ignored.
+    Labels of which some may be ignored come in a dtype that serves as an index. The mask is None where nothing can be
+    ignored, and then the range is not read for it either.
     """
     kind = dtype_name(target)
-    if kind in LABELS:
+    if kind in LABELS and ignore_index is not None:
         target = library.xp.astype(target, library.kernels.label_dtype(library.xp, kind), copy=False)
         ignore_index = _ignored_label(kind, target, ignore_index)
     if ignore_index is None:
-        return target, None, library.kernels.host_range(target)
+        return target, None, None
     found = library.kernels.host_range(target)
     if found is not None and not found[0] <= ignore_index <= found[1] and found[0] == found[0]:
         return target, None, found
@@ -85,13 +86,13 @@ def _ignored_label(kind: str, index: Array, ignore_index: int | None) -> int | N
 def read_map(
     function: str, library: Library, labels: Array, ignore_index: int | None
 ) -> tuple[Array, Array | None, tuple[float, float] | None]:
-    """Return what `read_entries` does of label maps whose classes are not known."""
-    xp, k = library.xp, library.kernels
+    """Return what `read_entries` does of label maps whose classes are not known, all of them as indices."""
+    xp, k, kind = library.xp, library.kernels, dtype_name(labels)
     labels, valid, found = read_entries(library, labels, ignore_index)
     if ignore_index == 255 and found == _MASK:
         inside = k.host_range(xp.where(valid, labels, xp.zeros_like(labels)))
         tell_mask(function, "target", ignore_index, found, inside)
-    return labels, valid, found
+    return xp.astype(labels, k.label_dtype(xp, kind), copy=False), valid, found
 
 
 def tell_mask(

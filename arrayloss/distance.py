@@ -380,8 +380,7 @@ def hausdorff_dt_loss(
     if options["activation"] == "softmax":
         losses = inputs.kernels.softmax_squares(xp, inputs.logits, inputs.labels, field, inputs.valid)
     else:
-        true = xp.astype(_true(inputs, options["activation"]), field.dtype)
-        error = inputs.activated(options["activation"]) - true
+        error = inputs.activated(options["activation"]) - xp.astype(_true(inputs), field.dtype)
         losses = xp.sum(error * error * field, axis=1)
     return _reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
 
@@ -435,10 +434,10 @@ def _divisor(inputs: Inputs, class_weight: Array | None) -> Array | float:
     return _reduce.weight_of(inputs, None, inputs.valid, inputs.labels.shape) * inputs.xp.sum(class_weight)
 
 
-def _true(inputs: Inputs, activation: str | None) -> Array:
-    """Return the one-hot form of the labels."""
+def _true(inputs: Inputs) -> Array:
+    """Return the one-hot form of the labels, of a single class that is the 1 of labels 0 and 1."""
     if inputs.classes == 1:
-        return inputs.xp.expand_dims(inputs.labels == _classes(inputs, activation)[0], axis=1)
+        return inputs.xp.expand_dims(inputs.labels == 1, axis=1)
     return inputs.kernels.one_hot(inputs.xp, inputs.labels, inputs.classes)
 
 

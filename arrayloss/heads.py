@@ -421,6 +421,7 @@ def _details(
     """Return the boolean detail map of `(N, H, W)` labels, False where ignored, and the mask of valid pixels."""
     xp = library.xp
     labels, valid, read = _labels.read_map(function, library, labels, ignore_index)
+    read = library.kernels.host_range(labels) if read is None else read
     if read is not None and max(-read[0], read[1]) >= _TOO_LARGE:
         raise ValueError(
             f"{function}: target holds labels from {read[0]} to {read[1]}, expected labels that are smaller than "

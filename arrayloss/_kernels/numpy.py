@@ -78,7 +78,7 @@ def _blocks(images: int, positions: int) -> Iterator[tuple[int, slice]]:
 def _quiet() -> np.errstate:
     # Infinities and NaN at ignored positions are replaced afterwards; at valid ones the result says what came.
     # What underflows is 0, or near it, as it should be.
-    return np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
+    return np.errstate(all="ignore")
 
 
 def _label_nll(z: Array, labels: Array, valid: Array | None, *, keep: bool) -> Rule:
