@@ -44,10 +44,11 @@ def pytest(session: nox.Session, *args: str, **env: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check format and lint, and the project's files against the Scientific Python guide."""
-    session.install(*group("lint"))
+    """Check format, lint and the directions of imports, and the project's files against the Scientific Python guide."""
+    session.install(*group("lint"), "-e", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
+    session.run("lint-imports")
     session.run("repo-review", ".")
 
 
@@ -152,7 +153,7 @@ def doctest(session: nox.Session) -> None:
     """Run the examples in the docstrings."""
     session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
     # Importing CuPy's kernels takes CuPy; they have no examples.
-    session.run("pytest", "--doctest-modules", "--ignore=arrayloss/_kernels/cupy.py", "arrayloss", *session.posargs)
+    session.run("pytest", "--doctest-modules", "--ignore=arrayloss/_machines/cupy.py", "arrayloss", *session.posargs)
 
 
 @nox.session

@@ -4,28 +4,30 @@ Every loss is a function (`dice_loss`) and a class that binds its options (`Dice
 and the gradient of either on every library, with or without automatic differentiation of its own.
 """
 
+import sys as _sys
+
+from arrayloss._core.loss import Loss
 from arrayloss._gradient import value_and_grad
-from arrayloss._loss import Loss
-from arrayloss.binary import (
+from arrayloss.losses.binary import (
     BCELoss,
     bce_loss,
     label_edges,
 )
-from arrayloss.boundary import (
+from arrayloss.losses.boundary import (
     DualTaskLoss,
     RelaxBoundaryLoss,
     dual_task_loss,
     relax_boundary_loss,
 )
-from arrayloss.connectivity import (
+from arrayloss.losses.connectivity import (
     SemanticConnectivityLoss,
     semantic_connectivity_loss,
 )
-from arrayloss.cross_entropy import (
+from arrayloss.losses.cross_entropy import (
     CrossEntropyLoss,
     cross_entropy_loss,
 )
-from arrayloss.dice import (
+from arrayloss.losses.dice import (
     DiceLoss,
     GeneralizedDiceLoss,
     LogCoshDiceLoss,
@@ -33,14 +35,14 @@ from arrayloss.dice import (
     generalized_dice_loss,
     log_cosh_dice_loss,
 )
-from arrayloss.distance import (
+from arrayloss.losses.distance import (
     BoundaryLoss,
     HausdorffDTLoss,
     boundary_loss,
     distance_map,
     hausdorff_dt_loss,
 )
-from arrayloss.divergence import (
+from arrayloss.losses.divergence import (
     DistillationLoss,
     DistillCrossEntropyLoss,
     JSDivLoss,
@@ -50,7 +52,7 @@ from arrayloss.divergence import (
     js_div_loss,
     kl_div_loss,
 )
-from arrayloss.focal import (
+from arrayloss.losses.focal import (
     AsymmetricLoss,
     FocalLoss,
     SigmoidFocalLoss,
@@ -58,7 +60,7 @@ from arrayloss.focal import (
     focal_loss,
     sigmoid_focal_loss,
 )
-from arrayloss.hard_mining import (
+from arrayloss.losses.hard_mining import (
     BootstrappedCrossEntropyLoss,
     EdgeAttentionLoss,
     OhemCrossEntropyLoss,
@@ -68,7 +70,7 @@ from arrayloss.hard_mining import (
     ohem_cross_entropy_loss,
     ohem_edge_attention_loss,
 )
-from arrayloss.heads import (
+from arrayloss.losses.heads import (
     DetailAggregateLoss,
     PointCrossEntropyLoss,
     SECrossEntropyLoss,
@@ -77,19 +79,19 @@ from arrayloss.heads import (
     point_cross_entropy_loss,
     se_cross_entropy_loss,
 )
-from arrayloss.likelihood import (
+from arrayloss.losses.likelihood import (
     GaussianNLLLoss,
     PoissonNLLLoss,
     gaussian_nll_loss,
     poisson_nll_loss,
 )
-from arrayloss.lovasz import (
+from arrayloss.losses.lovasz import (
     LovaszHingeLoss,
     LovaszSoftmaxLoss,
     lovasz_hinge_loss,
     lovasz_softmax_loss,
 )
-from arrayloss.margin import (
+from arrayloss.losses.margin import (
     HingeLoss,
     MultiMarginLoss,
     SquaredHingeLoss,
@@ -97,7 +99,7 @@ from arrayloss.margin import (
     multi_margin_loss,
     squared_hinge_loss,
 )
-from arrayloss.mixed import (
+from arrayloss.losses.mixed import (
     BCEDiceLoss,
     DiceCELoss,
     MixedLoss,
@@ -105,19 +107,19 @@ from arrayloss.mixed import (
     dice_ce_loss,
     mixed_loss,
 )
-from arrayloss.regression import (
+from arrayloss.losses.regression import (
     L1Loss,
     MSELoss,
     l1_loss,
     mse_loss,
 )
-from arrayloss.relation import (
+from arrayloss.losses.relation import (
     PixelContrastLoss,
     RMILoss,
     pixel_contrast_loss,
     rmi_loss,
 )
-from arrayloss.robust import (
+from arrayloss.losses.robust import (
     GeneralizedCrossEntropyLoss,
     PolyLoss,
     SymmetricCrossEntropyLoss,
@@ -125,7 +127,7 @@ from arrayloss.robust import (
     poly_loss,
     symmetric_cross_entropy_loss,
 )
-from arrayloss.robust_regression import (
+from arrayloss.losses.robust_regression import (
     CharbonnierLoss,
     HuberLoss,
     LogCoshLoss,
@@ -137,12 +139,16 @@ from arrayloss.robust_regression import (
     quantile_loss,
     smooth_l1_loss,
 )
-from arrayloss.tversky import (
+from arrayloss.losses.tversky import (
     JaccardLoss,
     TverskyLoss,
     jaccard_loss,
     tversky_loss,
 )
+
+#: Pickles of losses name the module of a function, which was of the package itself before it was of `losses`.
+for _name in [name for name in _sys.modules if name.startswith("arrayloss.losses.")]:
+    _sys.modules[_name.replace(".losses", "", 1)] = _sys.modules[_name]
 
 __version__ = "0.1.0"
 

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 from cupy.cuda.memory import MemoryPointer, UnownedMemory
 
-import arrayloss._kernels.cupy
+import arrayloss._machines.cupy
 
 REAL = {"array_api_compat.cupy": array_api_compat.cupy, "cupy": cupy, "cupy.ndarray": cupy.ndarray}
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, cupy.ufunc, type(cupy.matmul))
@@ -166,7 +166,7 @@ class StandIn:
             wrappers = importlib.import_module("array_api_compat.cupy")
         self.namespace = self._module("array_api_compat.cupy", lambda name: getattr(wrappers, name), plain=False)
         with self.installed():
-            self.kernels = importlib.import_module("arrayloss._kernels.cupy")
+            self.kernels = importlib.import_module("arrayloss._machines.cupy")
 
     def _module(self, name: str, function: Callable[[str], Callable[..., Any]], *, plain: bool = True) -> Any:
         """Return a module with the public names of a real one, whose functions are recorded ones."""
@@ -220,11 +220,11 @@ class StandIn:
             for name, module in places.items():
                 patch.setitem(sys.modules, name, module)
             patch.setattr(array_api_compat, "cupy", self.namespace)
-            patch.setattr(arrayloss._kernels, "cupy", None)  # whatever the import makes of it is undone
+            patch.setattr(arrayloss._machines, "cupy", None)  # whatever the import makes of it is undone
             if hasattr(self, "kernels"):
-                patch.setitem(sys.modules, "arrayloss._kernels.cupy", self.kernels)
+                patch.setitem(sys.modules, "arrayloss._machines.cupy", self.kernels)
             else:
-                patch.delitem(sys.modules, "arrayloss._kernels.cupy")
+                patch.delitem(sys.modules, "arrayloss._machines.cupy")
             yield
 
 

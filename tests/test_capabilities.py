@@ -13,7 +13,7 @@ from cases import CASES, Case
 from test_contract import close, rounded, to_backend
 
 import arrayloss as al
-from arrayloss import _capabilities
+from arrayloss._core import capabilities
 
 #: The backend of the tests that stands for a library of the table.
 STANDS_FOR = {"numpy": "numpy", "cupy": "cupy", "array-api": "strict", "torch": "torch", "jax": "jax"}
@@ -22,11 +22,11 @@ FIRST = {type(case.loss).__name__: case for case in reversed(CASES)}
 
 
 def rows() -> Iterator[Any]:
-    for library, ways in _capabilities.WAYS.items():
+    for library, ways in capabilities.WAYS.items():
         for way in ways:
             for name, case in FIRST.items():
                 marks = [pytest.mark.gpu] if library == "cupy" else []
-                if (found := _capabilities.limit(name, library, way)) is not None:
+                if (found := capabilities.limit(name, library, way)) is not None:
                     marks.append(pytest.mark.xfail(strict=True, reason=found.reason))
                 yield pytest.param(library, way, case, id=f"{library}-{way}-{name}", marks=marks)
 
@@ -39,7 +39,7 @@ def test_row(library: str, way: str, case: Case, rng: np.random.Generator, reque
         pytest.skip(f"not among --backends {wanted}")
     if (missing := backend.available()) is not None:
         pytest.skip(missing)
-    for dtype in _capabilities.DTYPES[library] if way == "value" else ("float32",):
+    for dtype in capabilities.DTYPES[library] if way == "value" else ("float32",):
         sample = rounded(case.make(rng), dtype)
         logits, target, arrays = to_backend(backend, sample, dtype)
         value, gradient = al.value_and_grad(case.loss)(logits, target, **arrays)
@@ -109,8 +109,8 @@ def test_row(library: str, way: str, case: Case, rng: np.random.Generator, reque
 
 
 def test_the_table_lists_what_exists() -> None:
-    assert set(STANDS_FOR) == set(_capabilities.WAYS) == set(_capabilities.DTYPES)
-    for found in _capabilities.LIMITS:
+    assert set(STANDS_FOR) == set(capabilities.WAYS) == set(capabilities.DTYPES)
+    for found in capabilities.LIMITS:
         assert found.loss is None or found.loss in FIRST
-        assert found.way in _capabilities.WAYS[found.library]
+        assert found.way in capabilities.WAYS[found.library]
         assert found.reason

@@ -17,11 +17,11 @@ import pytest
 from processes import environment, python
 
 import arrayloss as al
-from arrayloss import _capabilities
 from arrayloss.__main__ import main
 from arrayloss._cli import catalog, demo, model, progress, scenes, training, trials
 from arrayloss._cli.libraries import NAMES, open_backend
-from arrayloss._loss import Loss
+from arrayloss._core import capabilities
+from arrayloss._core.loss import Loss
 
 LOSSES = {name: x for name in al.__all__ if isinstance(x := getattr(al, name), type) and issubclass(x, Loss)}
 del LOSSES["Loss"]
@@ -623,12 +623,12 @@ def test_backends_table(tmp_path):
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     text = cli("backends", "--table", cwd=tmp_path).stdout
-    for library, ways in _capabilities.WAYS.items():
+    for library, ways in capabilities.WAYS.items():
         assert list(table[library]["losses"]) == sorted(LOSSES)
         assert f"{library}: {', '.join(table[library]['dtypes'])}" in text
         for name, works in table[library]["losses"].items():
             assert list(works) == list(ways)
-            assert all(v is True or v == _capabilities.limit(name, library, way).reason for way, v in works.items())
+            assert all(v is True or v == capabilities.limit(name, library, way).reason for way, v in works.items())
 
 
 # losses

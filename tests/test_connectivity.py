@@ -9,8 +9,8 @@ import pytest
 from backends import Backend
 
 import arrayloss as al
-from arrayloss._kernels import generic
-from arrayloss._namespace import library_of
+from arrayloss._core.library import library_of
+from arrayloss._machines import generic
 
 
 def ndimage() -> Any:
@@ -91,7 +91,7 @@ def test_components_of_a_device_without_the_host(
     labels = SHAPES[shape](rng)
     monkeypatch.setattr(generic, "PORTABLE", True)
     if backend.name == "jax":
-        from arrayloss._kernels import jax as kernels
+        from arrayloss._machines import jax as kernels
 
         found = kernels._components.__wrapped__(backend.array(labels), 9, 3)
     else:
@@ -104,7 +104,7 @@ def test_components_of_a_device_without_the_host(
 def test_components_under_vmap_and_compile(backend: Backend, rng: np.random.Generator) -> None:
     import torch
 
-    from arrayloss._kernels.torch import components
+    from arrayloss._machines.torch import components
 
     labels = rng.integers(-1, 3, size=(2, 4, 9, 8))
     expected = np.stack([ranked(x, 3, 2) for x in labels])

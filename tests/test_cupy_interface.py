@@ -17,10 +17,11 @@ import pytest
 from cases import CASES, Case
 
 import arrayloss as al
+from arrayloss._core.library import library_of
 from arrayloss._gradient.rules import CONSTANTS, RULES
 from arrayloss._gradient.tape import Tape, Variable
-from arrayloss._kernels import generic
-from arrayloss._namespace import library_name, library_of
+from arrayloss._machines import generic
+from arrayloss._machines.namespace import library_name
 
 LOSSES = {name for name in al.__all__ if isinstance(getattr(al, name), type) and name != "Loss"}
 #: The floating dtype of a call and the integer dtype of its labels.
@@ -348,7 +349,7 @@ def test_functions_without_a_derivative_are_there(interface: Any) -> None:
 def test_real_arrays_are_recognised(interface: Any) -> None:
     import cupy
 
-    from arrayloss._kernels import cupy as kernels
+    from arrayloss._machines import cupy as kernels
 
     x = interface.real_array(interface.Array("float32"))
     assert type(x) is cupy.ndarray

@@ -15,7 +15,7 @@ from cases import CASES, FIRST, LABELLED, OTHER_SIZES, Case
 from test_contract import to_backend
 
 import arrayloss as al
-from arrayloss._options import has_check
+from arrayloss._core.options import has_check
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 LOSSES = sorted((type(case.loss) for case in FIRST), key=lambda loss: loss.__name__)

@@ -17,7 +17,7 @@ import pytest
 from backends import BACKENDS, Backend
 
 import arrayloss as al
-from arrayloss._kernels import generic
+from arrayloss._machines import generic
 
 #: Rows of pixels beyond one block of every library, and more classes than are written out one by one.
 SHAPES = {
@@ -326,8 +326,8 @@ def test_the_host_sorts_for_jax_on_one_core(backend: Backend) -> None:
 _PORTABLE = """
 import numpy as np, sys
 import arrayloss as al
-from arrayloss._kernels import generic
-from arrayloss._namespace import library_of
+from arrayloss._machines import generic
+from arrayloss._core.library import library_of
 assert generic.PORTABLE
 if sys.argv[1] == "numpy":
     assert library_of(np.zeros(1)).kernels.lovasz_softmax is generic.lovasz_softmax

@@ -12,8 +12,8 @@ from backends import Backend
 from reference import LOSSES
 
 import arrayloss as al
-from arrayloss._kernels.generic import Formula
-from arrayloss.focal import _ASYMMETRIC, _FOCAL, _SIGMOID_FOCAL
+from arrayloss._machines.generic import Formula
+from arrayloss.losses.focal import _ASYMMETRIC, _FOCAL, _SIGMOID_FOCAL
 
 GAMMAS = [0.0, 0.1, 0.5, 1.0, 1.7, 2.0, 5.0]
 
@@ -275,7 +275,7 @@ def derivatives(
     else:
         import jax
 
-        from arrayloss._kernels.jax import NAMESPACE
+        from arrayloss._machines.jax import NAMESPACE
 
         found = [
             jax.grad(lambda x, f=f: f(NAMESPACE, x, given, *numbers).sum())(backend.array(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,23 @@ def test_the_public_names() -> None:
         assert loss.function.__name__ in al.__all__
         assert getattr(al, loss.function.__name__) is loss.function
     assert {"Loss", "value_and_grad", "label_edges"} <= set(al.__all__)
+
+
+def test_no_family_of_losses_is_an_attribute_of_the_package() -> None:
+    """`al.dice(...)` is no module that is not callable, but a name that is not there."""
+    families = [path.stem for path in (Path(al.__file__).parent / "losses").glob("[a-z]*.py")]
+    assert "dice" in families
+    assert "cross_entropy" in families
+    assert not [name for name in families if hasattr(al, name)]
+
+
+def test_pickles_of_before_losses_had_a_room_of_their_own() -> None:
+    """They name `arrayloss.dice`, as do those of an older version; what is pickled now names where it is."""
+    loss = al.DiceLoss(smooth=1.0)
+    new = pickle.dumps(loss, protocol=0)
+    old = new.replace(b"arrayloss.losses.dice", b"arrayloss.dice")
+    assert old != new
+    assert pickle.loads(old) == pickle.loads(new) == loss
 
 
 def test_every_public_name_is_documented() -> None:

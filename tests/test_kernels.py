@@ -9,8 +9,8 @@ import pytest
 from backends import Backend
 
 import arrayloss as al
-from arrayloss._kernels import generic
-from arrayloss._namespace import library_of
+from arrayloss._core.library import library_of
+from arrayloss._machines import generic
 
 ROWS = {
     "distinct": lambda rng: rng.permutation(24).reshape(2, 12) / 24.0,

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 import arrayloss
-from arrayloss import _capabilities
 from arrayloss._cli.catalog import loss_classes
 from arrayloss._cli.libraries import NAMES, find
+from arrayloss._core import capabilities
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,16 +40,16 @@ def _table() -> dict[str, Any]:
     """Return which loss works in which way on which library: true, or the reason why not."""
     return {
         library: {
-            "dtypes": _capabilities.DTYPES[library],
-            "note": _capabilities.UNTRIED.get(library, ""),
+            "dtypes": capabilities.DTYPES[library],
+            "note": capabilities.UNTRIED.get(library, ""),
             "losses": {loss: {way: _works(loss, library, way) for way in ways} for loss in _names()},
         }
-        for library, ways in _capabilities.WAYS.items()
+        for library, ways in capabilities.WAYS.items()
     }
 
 
 def _works(loss: str, library: str, way: str) -> bool | str:
-    limit = _capabilities.limit(loss, library, way)
+    limit = capabilities.limit(loss, library, way)
     return limit.reason if limit else True
 
 
@@ -61,15 +61,15 @@ def _print_table() -> None:
     """Print which loss works in which way on which library."""
     losses = _names()
     width = max(map(len, losses))
-    for library, ways in _capabilities.WAYS.items():
-        note = f"  ({_capabilities.UNTRIED[library]})" if library in _capabilities.UNTRIED else ""
-        print(f"{library}: {', '.join(_capabilities.DTYPES[library])}{note}")
+    for library, ways in capabilities.WAYS.items():
+        note = f"  ({capabilities.UNTRIED[library]})" if library in capabilities.UNTRIED else ""
+        print(f"{library}: {', '.join(capabilities.DTYPES[library])}{note}")
         print(f"  {'':{width}}  {'  '.join(ways)}")
         for loss in losses:
             cells = ["x" if _works(loss, library, way) is True else "-" for way in ways]
             print(f"  {loss:{width}}  {'  '.join(f'{c:{len(w)}}' for c, w in zip(cells, ways, strict=True))}".rstrip())
         print()
-    if not _capabilities.LIMITS:
+    if not capabilities.LIMITS:
         print("x: works, in every dtype listed; no exceptions")
-    for found in _capabilities.LIMITS:
+    for found in capabilities.LIMITS:
         print(f"-: {found.loss or 'every loss'}, {found.library}, {found.way}: {found.reason}")

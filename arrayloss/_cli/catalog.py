@@ -12,7 +12,7 @@ from typing import Any
 
 import arrayloss
 from arrayloss._cli import UserError, one_line
-from arrayloss._loss import Loss
+from arrayloss._core.loss import Loss
 
 #: The families of losses, in the order in which they are listed, and the modules of each.
 _FAMILIES: dict[str, tuple[str, ...]] = {

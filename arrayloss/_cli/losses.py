@@ -17,7 +17,7 @@ from arrayloss._cli.catalog import (
     required_options,
 )
 from arrayloss._cli.plain import plain
-from arrayloss._loss import Loss
+from arrayloss._core.loss import Loss
 
 
 def run(args: argparse.Namespace) -> None:

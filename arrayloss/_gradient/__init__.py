@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, overload
 
-from arrayloss._loss import Loss
-from arrayloss._namespace import FLOATS, common_library, dtype_name, library_name
+from arrayloss._core.library import common_library
+from arrayloss._core.loss import Loss
+from arrayloss._machines.namespace import FLOATS, dtype_name, library_name
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -79,7 +80,7 @@ def value_and_grad(loss: Callable[..., Any]) -> ValueAndGrad:
             case "jax":
                 from arrayloss._gradient.native import jax_value_and_grad as differentiate
             case _:
-                from arrayloss._gradient.tape import tape_value_and_grad as differentiate
+                from arrayloss._gradient.recorded import tape_value_and_grad as differentiate
         value, gradients = differentiate(call, parts)
         return value, gradients if several else gradients[0]
 

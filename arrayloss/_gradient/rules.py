@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from arrayloss._namespace import device_of
+from arrayloss._machines.namespace import device_of
 
 Array = Any
 Namespace = Any

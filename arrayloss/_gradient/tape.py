@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from arrayloss._call import quietly
-from arrayloss._gradient import rules, total_of
-from arrayloss._kernels import generic
-from arrayloss._namespace import Library, device_of, library_name, library_of
+from arrayloss._gradient import rules
+from arrayloss._machines import generic
+from arrayloss._machines.namespace import Library, device_of, library_name
 
 Array = Any
 #: Maps the gradient of a result to the gradient of one argument.
@@ -24,17 +23,13 @@ Vjp = Callable[[Array], Array]
 class Tape:
     """The operations of one call, in order."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, kind: type[Variable] | None = None) -> None:
         self.library = library
         #: That library as variables see it.
         self.traced = _traced(library)
         #: For each variable: the indices of its arguments and the rules towards them.
         self.nodes: list[list[tuple[int, Vjp]]] = []
-        self._kind = Variable
-        if library.name == "numpy":
-            from arrayloss._gradient.numpy_variable import NumPyVariable
-
-            self._kind = NumPyVariable
+        self._kind = kind or Variable
 
     def variable(self, value: Array, arguments: list[tuple[int, Vjp]]) -> Variable:
         """Return a new variable that depends on recorded ones."""
@@ -130,6 +125,9 @@ class Variable:
     @property
     def T(self) -> Any:
         return self.tape.traced.xp.permute_dims(self, (1, 0))
+
+    def __arrayloss_library__(self) -> Library:
+        return self.tape.traced
 
     def __array_namespace__(self, *, api_version: str | None = None) -> TapeNamespace:
         namespace: TapeNamespace = self.tape.traced.xp
@@ -314,24 +312,3 @@ def _traced(library: Library) -> Library:
         found = Library(library.name, xp, TapeKernels(library.kernels, library.xp, xp))
         _TRACED[library.name, library.xp] = found
     return found
-
-
-def traced_library(x: Variable) -> Library:
-    """Return the library of a variable."""
-    return x.tape.traced
-
-
-def tape_value_and_grad(call: Callable[..., Any], logits: tuple[Array, ...]) -> tuple[Any, tuple[Array, ...]]:
-    """Return the value of `call(*logits)` and its gradient with respect to each of the logits."""
-    if any(isinstance(x, Variable) for x in logits):
-        raise TypeError(
-            "value_and_grad: the logits are being differentiated already; gradients of gradients need torch or JAX"
-        )
-    library = library_of(logits[0])
-    tape = Tape(library)
-    variables = [tape.variable(x, []) for x in logits]
-    value = call(*variables)
-    gradients = quietly(tape.gradients, total_of(value), variables)
-    as_array = library.kernels.as_array
-    plain = tuple(as_array(value_of(v)) for v in value) if isinstance(value, tuple) else as_array(value_of(value))
-    return plain, tuple(as_array(g) for g in gradients)

@@ -1,0 +1,1 @@
+"""What the losses share: the door, the options, the selection and the reduction."""

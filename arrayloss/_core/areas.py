@@ -1,0 +1,137 @@
+"""What the losses of regions share: the overlap, the predicted and the true area of each class in each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from arrayloss._core import reduce
+from arrayloss._core.inputs import Inputs, open_probabilities
+from arrayloss._core.options import check
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Areas of each class in each image, `(N, C)`; of the whole batch `(1, C)`."""
+
+    inputs: Inputs
+    #: The options of the call, checked.
+    options: dict[str, Any]
+    overlap: Array
+    predicted: Array
+    true: Array
+    #: Prediction and truth at every entry, where the areas are of their squares.
+    entries: tuple[Array, Array] | None
+
+    def errors(self) -> tuple[Array, Array]:
+        """Return the areas of the false positives and of the false negatives."""
+        if self.entries is None:
+            return self.predicted - self.overlap, -(self.overlap - self.true)
+        xp, k = self.inputs.xp, self.inputs.kernels
+        p, t = self.entries
+        excess = p - t
+        parts = (k.where_or(xp, excess > 0.0, excess, 0.0), k.where_or(xp, excess < 0.0, excess, 0.0))
+        false_positive, false_negative = (_total(self.inputs, self.options, part * part) for part in parts)
+        return false_positive, false_negative
+
+    def power(self, losses: Array, exponent: float) -> Array:
+        """Return losses to a power, with gradient 0 where they are 0, or less by rounding."""
+        where_or, xp = self.inputs.kernels.where_or, self.inputs.xp
+        some = ~(losses <= 0.0)
+        return where_or(xp, some, where_or(xp, some, losses, 1.0) ** exponent, 0.0)
+
+    def inverse_areas(self, kind: str) -> Array:
+        """Return the weights of the generalized Dice loss, 0 for a background that does not count."""
+        where_or, xp = self.inputs.kernels.where_or, self.inputs.xp
+        true = self.inputs.kernels.constant(self.true)
+        there = true > 0.0
+        area = where_or(xp, there, true, 1.0)
+        weights = {"uniform": xp.ones_like(area), "simple": 1.0 / area, "square": 1.0 / (area * area)}[kind]
+        counted = self.inputs.counted(self.options["include_background"])
+        counted = None if counted is None else xp.expand_dims(counted, axis=0)
+        weights = where_or(xp, there, weights, 0.0) * (1.0 if counted is None else counted)
+        largest = xp.broadcast_to(xp.max(weights, axis=1, keepdims=True), weights.shape)
+        weights = xp.where(there, weights, largest)
+        return weights if counted is None else weights * counted
+
+    def reduce(self, losses: Array) -> Any:
+        """Reduce losses `(N, C)` of regions, with the weights of their classes."""
+        weight = self.inputs.counted_weight(self.options["weight"], self.options["include_background"])
+        return reduce.regions(self._rows(), losses, weight, self._seen(), self.options["reduction"])
+
+    def reduce_images(self, losses: Array) -> Any:
+        """Reduce losses `(N,)` of images."""
+        seen = self._seen()
+        if seen is not None:
+            # An image of which the background alone is valid holds nothing, where that does not count.
+            first = 0 if self.options["include_background"] or seen.shape[1] == 1 else 1
+            seen = self.inputs.xp.any(seen[:, first:], axis=1)
+        weight = reduce.weight_of(self.inputs, None, seen, tuple(losses.shape))
+        return reduce.positions(self._rows(), losses, weight, self.options["reduction"])
+
+    def _seen(self) -> Array | None:
+        """Return which regions hold something valid, `(N, C)` or the same for all classes `(N, 1)`; None: all do."""
+        xp = self.inputs.xp
+        if self.inputs.valid is None:
+            return None
+        if self.inputs.labels is not None:  # each valid position is in the true area of one class
+            return xp.sum(self.true, axis=1, keepdims=True) > 0.0
+        seen = self.inputs.seen
+        return xp.any(seen, axis=0, keepdims=True) if self.options["batch"] else seen
+
+    def _rows(self) -> Inputs:
+        """Return the inputs as their reduction sees them: a batch taken as one image has no batch axis."""
+        return replace(self.inputs, batched=False) if self.options["batch"] else self.inputs
+
+
+def open_areas(function: str, logits: Array, target: Array, **given: Any) -> Areas:
+    """Check options and inputs, and return the areas."""
+    options = check(function, **given)
+    inputs = open_probabilities(
+        function,
+        logits,
+        target,
+        activation=options["activation"],
+        axis=options["axis"],
+        ignore_index=options["ignore_index"],
+    )
+    return areas_of(inputs, options)
+
+
+def areas_of(inputs: Inputs, options: dict[str, Any]) -> Areas:
+    """Return the areas of clean inputs."""
+    if inputs.classes == 1 and not options["include_background"]:
+        raise ValueError(
+            f"{inputs.function}: include_background is False with a single class, expected True or more classes"
+        )
+    return _fast(inputs, options) or _by_entries(inputs, options)
+
+
+def _total(inputs: Inputs, options: dict[str, Any], x: Array) -> Array:
+    """Return the sum of entries over each image, or the batch."""
+    each = inputs.kernels.sum_positions(inputs.xp, x)
+    return inputs.xp.sum(each, axis=0, keepdims=True) if options["batch"] else each
+
+
+def _fast(inputs: Inputs, options: dict[str, Any]) -> Areas | None:
+    """Return the areas by the kernel for labels under softmax, or None where that does not fit."""
+    xp, k = inputs.xp, inputs.kernels
+    if inputs.labels is None or options["activation"] != "softmax" or options["squared"]:
+        return None
+    sums = k.softmax_sums(xp, inputs.logits, inputs.labels, inputs.valid)
+    true = k.label_counts(xp, inputs.labels, inputs.valid, inputs.classes, sums.dtype)
+    overlap, predicted, true = (_total(inputs, options, a) for a in (sums[0, ...], sums[1, ...], true))
+    return Areas(inputs, options, overlap, predicted, true, None)
+
+
+def _by_entries(inputs: Inputs, options: dict[str, Any]) -> Areas:
+    """Return the areas of prediction and truth entry by entry."""
+    xp, k = inputs.xp, inputs.kernels
+    p, t = inputs.activated(options["activation"]), inputs.as_entries().target
+    if inputs.labels is not None:
+        t = k.where_valid(xp, inputs.valid, t)
+    both = (p * p, t * t) if options["squared"] else (p, t)
+    overlap, predicted, true = (_total(inputs, options, a) for a in (p * t, *both))
+    return Areas(inputs, options, overlap, predicted, true, (p, t) if options["squared"] else None)

@@ -1,0 +1,46 @@
+"""CuPy kernels: the portable forms, with a partition for the k-th largest. Nothing here reads a device array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.cupy
+import cupy
+
+from arrayloss._machines import generic
+from arrayloss._machines.generic import Array, Namespace
+
+
+def as_array(x: Array) -> Array:
+    # A gradient that is the same everywhere comes as a view of one number, which must not be written through.
+    return cupy.ascontiguousarray(x) if 0 in x.strides else x
+
+
+def where_or(xp: Namespace, mask: Array | None, x: Array, value: float) -> Array:
+    return x if mask is None else cupy.where(mask, x, value)
+
+
+def on_host(x: Array) -> Any:
+    return cupy.asnumpy(x)
+
+
+def gumbel(xp: Namespace, like: Array, rng: Any) -> Array:
+    if rng is None:
+        rng = cupy.random.default_rng()
+    if not isinstance(rng, cupy.random.Generator):
+        raise TypeError(f"rng is a {type(rng).__name__}, expected a cupy.random.Generator")
+    # -log of an exponential sample is Gumbel; the least positive number keeps it finite.
+    samples = cupy.asarray(rng.standard_exponential(size=like.shape), dtype=like.dtype)
+    return -cupy.log(cupy.maximum(samples, cupy.finfo(like.dtype).tiny))
+
+
+def kth_largest(xp: Namespace, rows: Array, k: int) -> Array:
+    at = rows.shape[1] - k
+    return cupy.partition(rows, at, axis=1)[:, at]
+
+
+def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
+    return kth_largest(xp, row, k)
+
+
+LIBRARY = generic.extended("cupy", array_api_compat.cupy, globals())
