@@ -258,7 +258,7 @@ def test_another_device_is_read_through_the_host_or_says_why_not(
     found = al.distance_map(device1.array(labels), 2)
     assert device1.is_array(found)
     np.testing.assert_array_equal(device1.numpy(found), al.distance_map(labels, 2))
-    monkeypatch.setattr("arrayloss._machines.generic._moved_to_host", lambda x: None)
+    monkeypatch.setattr("arrayloss._machines.generic.facts._moved_to_host", lambda x: None)
     with pytest.raises(TypeError, match=r"^distance_map: .*no values for the host .*compute the map before"):
         al.distance_map(device1.array(labels), 2)
 

@@ -8,6 +8,7 @@ from typing import Any
 from arrayloss._core import reduce
 from arrayloss._core.inputs import Inputs, open_probabilities
 from arrayloss._core.options import check
+from arrayloss._machines.formula import AREAS, Formula, above
 
 Array = Any
 
@@ -22,19 +23,13 @@ class Areas:
     overlap: Array
     predicted: Array
     true: Array
-    #: Prediction and truth at every entry, where the areas are of their squares.
-    entries: tuple[Array, Array] | None
 
     def errors(self) -> tuple[Array, Array]:
         """Return the areas of the false positives and of the false negatives."""
-        if self.entries is None:
-            return self.predicted - self.overlap, -(self.overlap - self.true)
-        xp, k = self.inputs.xp, self.inputs.kernels
-        p, t = self.entries
-        excess = p - t
-        parts = (k.where_or(xp, excess > 0.0, excess, 0.0), k.where_or(xp, excess < 0.0, excess, 0.0))
-        false_positive, false_negative = (_total(self.inputs, self.options, part * part) for part in parts)
-        return false_positive, false_negative
+        if self.options["squared"]:
+            false_positive, false_negative = _sums(self.inputs, self.options, _ERRORS)
+            return false_positive, false_negative
+        return self.predicted - self.overlap, -(self.overlap - self.true)
 
     def power(self, losses: Array, exponent: float) -> Array:
         """Return losses to a power, with gradient 0 where they are 0, or less by rounding."""
@@ -106,32 +101,35 @@ def areas_of(inputs: Inputs, options: dict[str, Any]) -> Areas:
         raise ValueError(
             f"{inputs.function}: include_background is False with a single class, expected True or more classes"
         )
-    return _fast(inputs, options) or _by_entries(inputs, options)
+    return Areas(inputs, options, *_sums(inputs, options, _SQUARES if options["squared"] else AREAS))
 
 
-def _total(inputs: Inputs, options: dict[str, Any], x: Array) -> Array:
-    """Return the sum of entries over each image, or the batch."""
-    each = inputs.kernels.sum_positions(inputs.xp, x)
-    return inputs.xp.sum(each, axis=0, keepdims=True) if options["batch"] else each
+def _sums(inputs: Inputs, options: dict[str, Any], formula: Formula) -> list[Array]:
+    """Return the sums of what a formula gives the entries, over each image or the batch."""
+    xp, target = inputs.xp, inputs.target if inputs.labels is None else inputs.labels
+    sums = inputs.kernels.regions(xp, inputs.logits, target, inputs.valid, options["activation"], formula)
+    each = [sums[i, ...] for i in range(sums.shape[0])]
+    return [xp.sum(x, axis=0, keepdims=True) for x in each] if options["batch"] else each
 
 
-def _fast(inputs: Inputs, options: dict[str, Any]) -> Areas | None:
-    """Return the areas by the kernel for labels under softmax, or None where that does not fit."""
-    xp, k = inputs.xp, inputs.kernels
-    if inputs.labels is None or options["activation"] != "softmax" or options["squared"]:
-        return None
-    sums = k.softmax_sums(xp, inputs.logits, inputs.labels, inputs.valid)
-    true = k.label_counts(xp, inputs.labels, inputs.valid, inputs.classes, sums.dtype)
-    overlap, predicted, true = (_total(inputs, options, a) for a in (sums[0, ...], sums[1, ...], true))
-    return Areas(inputs, options, overlap, predicted, true, None)
+def _squares(xp: Any, p: Array, t: Array) -> tuple[Array, Array, Array]:
+    return p * t, p * p, t * t
 
 
-def _by_entries(inputs: Inputs, options: dict[str, Any]) -> Areas:
-    """Return the areas of prediction and truth entry by entry."""
-    xp, k = inputs.xp, inputs.kernels
-    p, t = inputs.activated(options["activation"]), inputs.as_entries().target
-    if inputs.labels is not None:
-        t = k.where_valid(xp, inputs.valid, t)
-    both = (p * p, t * t) if options["squared"] else (p, t)
-    overlap, predicted, true = (_total(inputs, options, a) for a in (p * t, *both))
-    return Areas(inputs, options, overlap, predicted, true, (p, t) if options["squared"] else None)
+def _squares_slopes(xp: Any, p: Array, t: Array) -> tuple[Array, Array, Array]:
+    return t, 2.0 * p, xp.zeros_like(p)
+
+
+def _errors(xp: Any, p: Array, t: Array) -> tuple[Array, Array]:
+    excess, lack = above(xp, p - t), above(xp, t - p)
+    return excess * excess, lack * lack
+
+
+def _errors_slopes(xp: Any, p: Array, t: Array) -> tuple[Array, Array]:
+    return 2.0 * above(xp, p - t), -2.0 * above(xp, t - p)
+
+
+#: Regions: the areas of AREAS of squares
+_SQUARES = Formula(_squares, _squares_slopes)
+#: Regions: the squares of what is too much and of what is missing
+_ERRORS = Formula(_errors, _errors_slopes)

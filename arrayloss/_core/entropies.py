@@ -6,7 +6,7 @@ from typing import Any
 
 from arrayloss._core import reduce
 from arrayloss._core.inputs import Inputs, open_classes
-from arrayloss._machines.generic import Formula
+from arrayloss._machines.formula import Formula, OfClasses
 
 Array = Any
 
@@ -19,37 +19,44 @@ def opened(function: str, logits: Array, target: Array, options: dict[str, Any])
 
 
 def of_classes(
-    inputs: Inputs, class_weight: Array | None, smoothing: float, formula: Formula | None = None, *numbers: float
+    inputs: Inputs,
+    class_weight: Array | None,
+    smoothing: float,
+    formula: Formula | None = None,
+    of_class: Formula | None = None,
+    *numbers: float,
 ) -> tuple[Array, Array | None]:
     """Return the losses of all positions, 0 where ignored, and the class weights there (None where it has none).
 
     A class of probability p costs f(-log p) with a formula f of the cross entropy, which is 0 at 0, and -log p without
-    one. Labels cost what their class does, and probabilities the mean over the classes that they give.
+    one. Labels cost what their class does, and probabilities the mean over the classes that they give, of which
+    `of_class` is the formula.
     """
     xp, k = inputs.xp, inputs.kernels
-    if inputs.labels is None:
-        t = inputs.target if not smoothing else inputs.target * (1.0 - smoothing) + smoothing / inputs.classes
-        return _soft(inputs, t, class_weight, formula, *numbers), None
-    losses = k.label_nll(xp, inputs.logits, inputs.labels, inputs.valid)
-    if formula is not None:
-        losses = k.entry_losses(xp, losses, None, inputs.valid, formula, *numbers)
-    losses, weights = inputs.weigh(losses, class_weight)
-    if smoothing:
-        ones = xp.ones_like(k.constant(inputs.logits))
-        even = _soft(inputs, ones, class_weight, formula, *numbers) * (smoothing / inputs.classes)
-        losses = even if smoothing == 1.0 else losses * (1.0 - smoothing) + even
-    return losses, weights
+    if inputs.labels is not None and not smoothing:
+        losses = k.label_nll(xp, inputs.logits, inputs.labels, inputs.valid)
+        if formula is not None:
+            losses = k.entry_losses(xp, losses, None, inputs.valid, formula, *numbers)
+        return inputs.weigh(losses, class_weight)
+    target, weights = inputs.labels, None
+    how = OfClasses(of_class or CROSS, numbers, smoothing=smoothing)
+    if target is None:
+        target = inputs.target if not smoothing else inputs.target * (1.0 - smoothing) + smoothing / inputs.classes
+    elif class_weight is not None:
+        weights = k.take_class(xp, class_weight, target)
+    return k.classes(xp, inputs.logits, target, None, inputs.valid, class_weight, how), weights
 
 
-def _soft(inputs: Inputs, t: Array, class_weight: Array | None, formula: Formula | None, *numbers: float) -> Array:
-    """Return sum_c w_c t_c f(-log p_c), where a class of coefficient 0 counts nothing even if that is infinite."""
-    xp, k = inputs.xp, inputs.kernels
-    if class_weight is not None:
-        t = t * xp.reshape(class_weight, (1, -1) + (1,) * (t.ndim - 2))
-    log_p = k.where_or(xp, t != 0.0, k.log_softmax(xp, inputs.logits, inputs.valid), 0.0)
-    if formula is None:
-        return -xp.sum(log_p * t, axis=1)
-    return xp.sum(k.entry_losses(xp, -log_p, None, None, formula, *numbers) * t, axis=1)
+def _cross(xp: Any, log_p: Array, p: Array, t: Array) -> Array:
+    return -(t * log_p)
+
+
+def _cross_slopes(xp: Any, log_p: Array, p: Array, t: Array) -> Array:
+    return -t
+
+
+#: Classes: the cross entropy of a target that gives each its share.
+CROSS = Formula(_cross, _cross_slopes)
 
 
 def reduced(
@@ -57,8 +64,9 @@ def reduced(
     class_weight: Array | None,
     options: dict[str, Any],
     formula: Formula | None = None,
+    of_class: Formula | None = None,
     *numbers: float,
 ) -> Any:
     """Return the losses that `of_classes` gives, with the options `label_smoothing` (if it is one) and `reduction`."""
-    losses, weights = of_classes(inputs, class_weight, options.get("label_smoothing", 0.0), formula, *numbers)
+    losses, weights = of_classes(inputs, class_weight, options.get("label_smoothing", 0.0), formula, of_class, *numbers)
     return reduce.valid_positions(inputs, losses, weights, options["reduction"])

@@ -181,6 +181,11 @@ class Inputs:
         return replace(self, valid=mask if self.valid is None else self.valid & mask)
 
     @property
+    def least(self) -> float:
+        """A number far below what counts, of which the square is a normal number of the dtype of the logits."""
+        return float(self.xp.finfo(self.logits.dtype).smallest_normal) ** 0.5
+
+    @property
     def valid_entries(self) -> Array | None:
         """The mask of entries that are not ignored, of the shape of the logits; None: nothing is."""
         if self.valid is None or self.valid.ndim == self.logits.ndim:
@@ -221,7 +226,7 @@ class Inputs:
 
     def absolute(self, x: Array) -> Array:
         """Return |x| with gradient 0 at 0, where that of the libraries' own `abs` differs between them."""
-        return x * self.kernels.sign(self.xp, x)
+        return x * self.xp.sign(x)
 
     def scale(self, losses: Array, weights: Array) -> Array:
         """Return losses times weights, where a weight of 0 takes out even an infinite loss."""

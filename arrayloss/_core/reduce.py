@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from arrayloss._core.inputs import Inputs, class_axis_back
-from arrayloss._machines.generic import Formula
+from arrayloss._machines.formula import Formula
 
 Array = Any
 
@@ -77,9 +77,9 @@ def number_of_entries(inputs: Inputs) -> Array | float:
 
 def entries(inputs: Inputs, reduction: str, formula: Formula, *options: float) -> Any:
     """Reduce the losses that a formula gives the entries, whose mean divides by the number of valid ones."""
-    given = inputs.as_entries()
+    target = inputs.target if inputs.labels is None else inputs.labels
     kernel = inputs.kernels.entry_losses if reduction == "none" else inputs.kernels.entry_total
-    losses = kernel(inputs.xp, given.logits, given.target, given.valid, formula, *options)
+    losses = kernel(inputs.xp, inputs.logits, target, inputs.valid, formula, *options)
     if reduction == "none":
         losses = class_axis_back(inputs.xp, losses, inputs.axis if inputs.batched else 1)
     return positions(inputs, losses, number_of_entries(inputs), reduction)

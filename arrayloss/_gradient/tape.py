@@ -271,7 +271,7 @@ class TapeKernels:
         def block(_: Any, x: Any, *arguments: Any) -> Any:
             if _any_variable(arguments):
                 # The rule leads back to the first argument only; the portable form is differentiable in all of them.
-                return getattr(generic, name)(self._traced_xp, x, *arguments)
+                return getattr(generic.KERNELS, name)(self._traced_xp, x, *arguments)
             if not isinstance(x, Variable):
                 return getattr(self._kernels, name)(self._xp, x, *arguments)
             value, vjp = getattr(self._kernels, f"{name}_rule")(self._xp, x.value, *arguments)
@@ -289,7 +289,7 @@ class TapeKernels:
     def _shim(self, name: str) -> Callable[..., Any]:
         def shim(_: Any, *arguments: Any) -> Any:
             if _any_variable(arguments):
-                return getattr(generic, name)(self._traced_xp, *arguments)
+                return getattr(generic.KERNELS, name)(self._traced_xp, *arguments)
             return getattr(self._kernels, name)(self._xp, *arguments)
 
         return shim

@@ -6,9 +6,13 @@ cannot exist, so nothing is imported to find out.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
+
+#: Whether the environment asks for the portable forms, and for torch's and XLA's own sort.
+PORTABLE = os.environ.get("ARRAYLOSS_PORTABLE", "0") not in ("", "0")
 
 #: Real floating dtypes the losses take, by name: `isdtype` and `finfo` refuse bfloat16 on some libraries.
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})

@@ -21,6 +21,7 @@ from arrayloss._core.inputs import (
 from arrayloss._core.labels import read_map
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
+from arrayloss._machines.formula import BINARY
 from arrayloss._machines.namespace import LABELS, Library, device_of, dtype_name
 
 A = TypeVar("A")
@@ -123,10 +124,9 @@ def reduced(inputs: Inputs, options: dict[str, Any], logits: Array) -> Any:
     weighted = options["weight"] is not None or options["pos_weight"] is not None
     if weighted or options["reduction"] == "none":
         losses = _entry_losses(inputs, options, logits)
-    elif inputs.labels is not None:
-        losses = inputs.kernels.binary_label_total(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
     else:
-        losses = inputs.kernels.binary_total(inputs.xp, inputs.logits, inputs.target, inputs.valid)
+        target = inputs.target if inputs.labels is None else inputs.labels
+        losses = inputs.kernels.entry_total(inputs.xp, inputs.logits, target, inputs.valid, BINARY)
     return reduce.positions(inputs, losses, reduce.number_of_entries(inputs), options["reduction"])
 
 

@@ -12,7 +12,7 @@ from arrayloss._core.call import public
 from arrayloss._core.inputs import Inputs, class_axis_back, class_axis_to_1, open_classes
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.generic import TRIANGLE
+from arrayloss._machines.generic.windows import TRIANGLE
 
 A = TypeVar("A")
 Array = Any

@@ -169,7 +169,7 @@ def _tables(inputs: Inputs, most: int) -> tuple[Array, Array]:
     wrong = ~right
     valid = xp.ones_like(wrong) if inputs.valid is None else inputs.valid
     counted = xp.astype(xp.stack([valid, valid & wrong], axis=1), inputs.logits.dtype)
-    p = k.softmax_at(xp, inputs.logits, xp.stack([predicted, labels], axis=1), inputs.valid)
+    p = xp.stack([xp.exp(-k.label_nll(xp, inputs.logits, y, inputs.valid)) for y in (predicted, labels)], axis=1)
     images, entries = labels.shape[0], 2 * math.prod(labels.shape[1:])
 
     def table(x: Array) -> Array:

@@ -12,6 +12,7 @@ from arrayloss._core.labels import open_labels
 from arrayloss._core.library import library_of
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
+from arrayloss._machines.formula import Formula, OfClasses
 from arrayloss._machines.namespace import device_of
 
 A = TypeVar("A")
@@ -236,10 +237,19 @@ def boundary_loss(
         # The kernel leaves out what is ignored itself.
         phi = _weigh(inputs, _valid_only(inputs, phi), class_weight)
     if options["activation"] == "softmax":
-        losses = inputs.kernels.softmax_mean(inputs.xp, inputs.logits, phi, inputs.valid)
+        how = OfClasses(_MEAN)
+        losses = inputs.kernels.classes(inputs.xp, inputs.logits, phi, None, inputs.valid, None, how)
     else:
         losses = inputs.xp.sum(inputs.activated(options["activation"]) * phi, axis=1)
     return reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
+
+
+def _mean(xp: Any, log_p: Array, p: Array, distance: Array) -> Array:
+    return p * distance
+
+
+#: Slopes are with respect to log p.
+_MEAN = Formula(_mean, _mean)
 
 
 class BoundaryLoss(Loss, function=boundary_loss):
@@ -379,11 +389,24 @@ def hausdorff_dt_loss(
         field = field + _valid_only(inputs, predicted) ** options["alpha"]
     field = _weigh(inputs, field, class_weight)
     if options["activation"] == "softmax":
-        losses = inputs.kernels.softmax_squares(xp, inputs.logits, inputs.labels, field, inputs.valid)
+        how = OfClasses(_SQUARES)
+        losses = inputs.kernels.classes(xp, inputs.logits, inputs.labels, field, inputs.valid, None, how)
     else:
         error = inputs.activated(options["activation"]) - xp.astype(_true(inputs), field.dtype)
         losses = xp.sum(error * error * field, axis=1)
     return reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
+
+
+def _squares(xp: Any, log_p: Array, p: Array, t: Array, field: Array) -> Array:
+    error = p - t
+    return error * error * field
+
+
+def _squares_slopes(xp: Any, log_p: Array, p: Array, t: Array, field: Array) -> Array:
+    return 2.0 * ((p - t) * field) * p
+
+
+_SQUARES = Formula(_squares, _squares_slopes)
 
 
 class HausdorffDTLoss(Loss, function=hausdorff_dt_loss):

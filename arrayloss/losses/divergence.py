@@ -10,7 +10,7 @@ from arrayloss._core.call import public
 from arrayloss._core.inputs import Inputs, open_teacher
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.generic import Formula, scalar_like
+from arrayloss._machines.formula import Formula, OfClasses
 from arrayloss.losses.cross_entropy import reduce_pixels
 
 A = TypeVar("A")
@@ -20,33 +20,45 @@ Namespace = Any
 
 # Both divergences are sums of terms that all but cancel where p and q are close. What is added below is 0 over all
 # classes, and makes of each class one of the second order: what normalised the probabilities may be off by a rounding.
-def _kl(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
+def _kl(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array) -> Array:
     return q * ((log_q - log_p) - 1.0) + p
 
 
-def _js(xp: Namespace, log_p: Array, log_q: Array, p: Array, q: Array) -> Array:
-    each = [a * _log(xp, a) - (a - 1.0) for a in (_share(xp, p, q), _share(xp, q, p))]
-    return 0.25 * (p + q) * (each[0] + each[1])
+def _kl_slopes(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array) -> Array:
+    return p - q
 
 
-def _share(xp: Namespace, p: Array, q: Array) -> Array:
+def _cross(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array) -> Array:
+    return -log_p * q
+
+
+def _cross_slopes(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array) -> Array:
+    return -q
+
+
+def _js(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array, least: float) -> Array:
+    a, b = _share(xp, p, q, least), _share(xp, q, p, least)
+    return 0.25 * (p + q) * ((a * _log(xp, a, least) - (a - 1.0)) + (b * _log(xp, b, least) - (b - 1.0)))
+
+
+def _js_slopes(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array, least: float) -> Array:
+    return 0.5 * p * _log(xp, _share(xp, p, q, least), least)
+
+
+# `least` is a number whose square is normal: derivatives of a ratio divide by the square.
+def _share(xp: Namespace, p: Array, q: Array, least: float) -> Array:
     """Return p over the mean of p and q, and 0 where both are 0."""
-    return p / _positive(xp, 0.5 * (p + q))
+    return p / xp.maximum(0.5 * (p + q), xp.full_like(p, least))
 
 
-def _log(xp: Namespace, x: Array) -> Array:
+def _log(xp: Namespace, x: Array, least: float) -> Array:
     """Return log x, finite at 0."""
-    return xp.log(_positive(xp, x))
+    return xp.log(xp.maximum(x, xp.full_like(x, least)))
 
 
-def _positive(xp: Namespace, x: Array) -> Array:
-    """Return x, or the least number whose square is normal: derivatives of a ratio divide by the square."""
-    return xp.maximum(x, scalar_like(xp, x, float(xp.finfo(x.dtype).smallest_normal) ** 0.5))
-
-
-_KL = Formula(_kl, lambda xp, log_p, log_q, p, q: p - q)
-_CROSS = Formula(lambda xp, log_p, log_q, p, q: -log_p * q, lambda xp, log_p, log_q, p, q: -q)
-_JS = Formula(_js, lambda xp, log_p, log_q, p, q: 0.5 * p * _log(xp, _share(xp, p, q)))
+_KL = Formula(_kl, _kl_slopes)
+_CROSS = Formula(_cross, _cross_slopes)
+_JS = Formula(_js, _js_slopes)
 
 
 @public
@@ -463,7 +475,7 @@ def _open(function: str, logits: Any, target: Any, labels: Any, options: dict[st
 
 def _from_teacher(inputs: Inputs, formula: Formula, weight: Array | None, temperature: float) -> Array:
     """Return the losses of all positions, 0 where ignored."""
-    losses = inputs.kernels.divergence(
-        inputs.xp, inputs.logits, inputs.target, inputs.valid, weight, 1.0 / temperature, formula
-    )
+    numbers = (inputs.least,) if formula is _JS else ()
+    how = OfClasses(formula, numbers, "teacher", 1.0 / temperature)
+    losses = inputs.kernels.classes(inputs.xp, inputs.logits, inputs.target, None, inputs.valid, weight, how)
     return losses * temperature**2

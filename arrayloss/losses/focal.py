@@ -11,7 +11,7 @@ from arrayloss._core.call import public
 from arrayloss._core.inputs import Inputs, open_binary
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.generic import Formula, sign
+from arrayloss._machines.formula import Formula
 
 A = TypeVar("A")
 Array = Any
@@ -112,7 +112,9 @@ def focal_loss(
         axis=axis,
     )
     inputs = entropies.opened("focal_loss", logits, target, options)
-    return entropies.reduced(inputs, _alpha(inputs, options["alpha"]), options, _FOCAL, options["gamma"])
+    return entropies.reduced(
+        inputs, _alpha(inputs, options["alpha"]), options, _FOCAL, _FOCAL_OF_CLASS, options["gamma"]
+    )
 
 
 def _alpha(inputs: Inputs, alpha: Any) -> Array | None:
@@ -160,8 +162,17 @@ def _focal_slopes(xp: Any, x: Array, t: Array | None, gamma: float) -> Array:
     return _power(missed, gamma) + gamma * _power(missed, gamma - 1.0) * (x * xp.exp(-x))
 
 
-#: (1 - p)^gamma x of x = -log p.
+def _focal_of_class(xp: Any, log_p: Array, p: Array, t: Array, gamma: float) -> Array:
+    return t * _focal_losses(xp, -log_p, None, gamma)
+
+
+def _focal_of_class_slopes(xp: Any, log_p: Array, p: Array, t: Array, gamma: float) -> Array:
+    return -t * _focal_slopes(xp, -log_p, None, gamma)
+
+
+#: (1 - p)^gamma x of x = -log p, of the label and of each class by its share.
 _FOCAL = Formula(_focal_losses, _focal_slopes)
+_FOCAL_OF_CLASS = Formula(_focal_of_class, _focal_of_class_slopes)
 
 
 class FocalLoss(Loss, function=focal_loss):
@@ -449,7 +460,7 @@ def _asymmetric(xp: Any, x: Array, t: Array, gamma_neg: float, gamma_pos: float,
     losses = positive * of_1 + negative * (floored * entropy)
     slope = p if clip == 0.0 else p * n / (n + clip)
     # Below the shift nothing changes, and at it, a kink for gamma_neg = 0, half of it.
-    inside = negative * (0.5 + 0.5 * sign(xp, p - clip))
+    inside = negative * (0.5 + 0.5 * xp.sign(p - clip))
     slopes = inside * (floored * slope + gamma_neg * (entropy * (p * n)))
     return losses, slopes - positive * (gamma_pos * (p * _capped(xp, of_1)) + n)
 

@@ -12,7 +12,7 @@ from arrayloss._core.inputs import Inputs, class_axis_back, mapped
 from arrayloss._core.labels import read_map
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.generic import NEVER
+from arrayloss._machines.formula import NEVER
 from arrayloss._machines.namespace import device_of
 
 A = TypeVar("A")

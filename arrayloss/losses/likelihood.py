@@ -10,7 +10,7 @@ from arrayloss._core.call import public
 from arrayloss._core.inputs import open_entries, pair
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.generic import Array, Formula, Namespace
+from arrayloss._machines.formula import Array, Formula, Namespace
 
 A = TypeVar("A")
 B = TypeVar("B")

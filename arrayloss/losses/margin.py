@@ -10,8 +10,7 @@ from arrayloss._core.call import public
 from arrayloss._core.inputs import open_binary, open_classes
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formulas import above
-from arrayloss._machines.generic import Formula
+from arrayloss._machines.formula import Formula, OfClasses, above
 
 A = TypeVar("A")
 Array = Any
@@ -51,13 +50,13 @@ def _squared_slopes(xp: Namespace, x: Array, t: Array) -> Array:
     return (2.0 - 4.0 * t) * _within(xp, x, t)
 
 
-def _gap(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
+def _gap(xp: Namespace, gap: Array, own: Array, p: int, margin: float) -> Array:
     over = above(xp, gap + margin)
-    return over if p == 1 else over * over
+    return (1.0 - own) * (over if p == 1 else over * over)
 
 
-def _gap_slopes(xp: Namespace, gap: Array, t: None, p: int, margin: float) -> Array:
-    return _step(xp, gap + margin) if p == 1 else 2.0 * above(xp, gap + margin)
+def _gap_slopes(xp: Namespace, gap: Array, own: Array, p: int, margin: float) -> Array:
+    return (1.0 - own) * (_step(xp, gap + margin) if p == 1 else 2.0 * above(xp, gap + margin))
 
 
 _HINGE = Formula(_hinge, _hinge_slopes)
@@ -295,9 +294,8 @@ def multi_margin_loss(
     inputs = open_classes(
         "multi_margin_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
     )
-    losses = inputs.kernels.gap_losses(
-        inputs.xp, inputs.logits, inputs.labels, inputs.valid, _GAP, options["p"], options["margin"]
-    )
+    how = OfClasses(_GAP, (options["p"], options["margin"]), "gap")
+    losses = inputs.kernels.classes(inputs.xp, inputs.logits, inputs.labels, None, inputs.valid, None, how)
     losses, _ = inputs.weigh(losses * (1.0 / inputs.classes), inputs.per_class("weight", options["weight"]))
     return reduce.valid_positions(inputs, losses, None, options["reduction"])
 

@@ -9,8 +9,7 @@ from arrayloss._core.call import public
 from arrayloss._core.inputs import open_entries
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formulas import ABSOLUTE, SQUARED
-from arrayloss._machines.generic import Formula
+from arrayloss._machines.formula import ABSOLUTE, SQUARED, Formula
 
 A = TypeVar("A")
 Array = Any

@@ -11,7 +11,7 @@ from arrayloss._core.call import public
 from arrayloss._core.inputs import Inputs, class_axis_to_1, open_classes, open_logits, pair
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.generic import NEVER
+from arrayloss._machines.formula import NEVER
 from arrayloss._machines.namespace import device_of
 
 A = TypeVar("A")

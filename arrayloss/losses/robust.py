@@ -7,10 +7,9 @@ from typing import Any, TypeVar
 
 from arrayloss._core import entropies, reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.generic import Formula
+from arrayloss._machines.formula import Formula, OfClasses
 
 A = TypeVar("A")
 Array = Any
@@ -106,7 +105,7 @@ def poly_loss(
     )
     inputs = entropies.opened("poly_loss", logits, target, options)
     class_weight = inputs.per_class("weight", options["weight"])
-    return entropies.reduced(inputs, class_weight, options, _MIXED, 1.0, options["epsilon"])
+    return entropies.reduced(inputs, class_weight, options, _MIXED, _MIXED_OF_CLASS, 1.0, options["epsilon"])
 
 
 def _mixed_losses(xp: Any, x: Array, t: Array | None, entropy: float, missed: float) -> Array:
@@ -119,8 +118,17 @@ def _mixed_slopes(xp: Any, x: Array, t: Array | None, entropy: float, missed: fl
     return entropy + missed * xp.exp(-x)
 
 
-#: A multiple of x = -log p and one of 1 - p.
+def _mixed_of_class(xp: Any, log_p: Array, p: Array, t: Array, entropy: float, missed: float) -> Array:
+    return t * _mixed_losses(xp, -log_p, None, entropy, missed)
+
+
+def _mixed_of_class_slopes(xp: Any, log_p: Array, p: Array, t: Array, entropy: float, missed: float) -> Array:
+    return -t * _mixed_slopes(xp, -log_p, None, entropy, missed)
+
+
+#: A multiple of x = -log p and one of 1 - p, of the label and of each class by its share.
 _MIXED = Formula(_mixed_losses, _mixed_slopes)
+_MIXED_OF_CLASS = Formula(_mixed_of_class, _mixed_of_class_slopes)
 
 
 class PolyLoss(Loss, function=poly_loss):
@@ -226,22 +234,30 @@ def symmetric_cross_entropy_loss(
     inputs = entropies.opened("symmetric_cross_entropy_loss", logits, target, options)
     alpha, beta, log_zero = (options[name] for name in ("alpha", "beta", "log_zero"))
     if inputs.labels is not None:
-        return entropies.reduced(inputs, None, options, _MIXED, alpha, -beta * log_zero)
-    losses = _both_ways(inputs, alpha, beta, log_zero)
+        return entropies.reduced(inputs, None, options, _MIXED, _MIXED_OF_CLASS, alpha, -beta * log_zero)
+    how = OfClasses(_BOTH_WAYS, (alpha, beta, log_zero))
+    losses = inputs.kernels.classes(inputs.xp, inputs.logits, inputs.target, None, inputs.valid, None, how)
     return reduce.valid_positions(inputs, losses, None, options["reduction"])
 
 
-def _both_ways(inputs: Inputs, alpha: float, beta: float, log_zero: float) -> Array:
-    """Return the losses of positions whose target holds probabilities."""
-    xp, k, t = inputs.xp, inputs.kernels, inputs.target
-    log_p = k.log_softmax(xp, inputs.logits, inputs.valid)
+def _missing(xp: Any, t: Array, log_zero: float) -> Array:
+    """Return -log t, at most -log_zero, which stands for that of 0."""
     some = t > 0.0
-    missing = xp.minimum(-xp.log(k.where_or(xp, some, t, 1.0)), xp.full_like(t, -log_zero))
-    losses = beta * (xp.exp(log_p) * k.where_or(xp, some, missing, -log_zero))
-    if alpha:
-        # A class of target 0 counts nothing even where log p is infinite.
-        losses = losses - alpha * (k.where_or(xp, some, log_p, 0.0) * t)
-    return xp.sum(losses, axis=1)
+    size = -xp.log(xp.where(some, t, xp.ones_like(t)))
+    return xp.where(some, xp.minimum(size, xp.full_like(t, -log_zero)), xp.full_like(t, -log_zero))
+
+
+def _both_ways(xp: Any, log_p: Array, p: Array, t: Array, alpha: float, beta: float, log_zero: float) -> Array:
+    losses = beta * (p * _missing(xp, t, log_zero))
+    # Without cross entropy not even an infinite one counts.
+    return losses if alpha == 0.0 else losses - alpha * (log_p * t)
+
+
+def _both_ways_slopes(xp: Any, log_p: Array, p: Array, t: Array, alpha: float, beta: float, log_zero: float) -> Array:
+    return beta * (p * _missing(xp, t, log_zero)) - alpha * t
+
+
+_BOTH_WAYS = Formula(_both_ways, _both_ways_slopes)
 
 
 class SymmetricCrossEntropyLoss(Loss, function=symmetric_cross_entropy_loss):
@@ -340,11 +356,28 @@ def generalized_cross_entropy_loss(
     )
     inputs = entropies.opened("generalized_cross_entropy_loss", logits, target, options)
     class_weight = inputs.per_class("weight", options["weight"])
-    return entropies.reduced(inputs, class_weight, options, _GENERALIZED, options["q"])
+    return entropies.reduced(inputs, class_weight, options, _GENERALIZED, _GENERALIZED_OF_CLASS, options["q"])
 
 
-#: (1 - p^q) / q of x = -log p.
-_GENERALIZED = Formula(lambda xp, x, t, q: -xp.expm1(-q * x) / q, lambda xp, x, t, q: xp.exp(-q * x))
+def _generalized(xp: Any, x: Array, t: Array | None, q: float) -> Array:
+    return -xp.expm1(-q * x) / q
+
+
+def _generalized_slopes(xp: Any, x: Array, t: Array | None, q: float) -> Array:
+    return xp.exp(-q * x)
+
+
+def _generalized_of_class(xp: Any, log_p: Array, p: Array, t: Array, q: float) -> Array:
+    return t * _generalized(xp, -log_p, None, q)
+
+
+def _generalized_of_class_slopes(xp: Any, log_p: Array, p: Array, t: Array, q: float) -> Array:
+    return -t * _generalized_slopes(xp, -log_p, None, q)
+
+
+#: (1 - p^q) / q of x = -log p, of the label and of each class by its share.
+_GENERALIZED = Formula(_generalized, _generalized_slopes)
+_GENERALIZED_OF_CLASS = Formula(_generalized_of_class, _generalized_of_class_slopes)
 
 
 class GeneralizedCrossEntropyLoss(Loss, function=generalized_cross_entropy_loss):

@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 from arrayloss._core.call import public
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formulas import ABSOLUTE, HUBER, LOG_COSH, SMOOTH
-from arrayloss._machines.generic import Array, Formula, Namespace
+from arrayloss._machines.formula import ABSOLUTE, HUBER, SMOOTH, Array, Formula, Namespace, above
 from arrayloss.losses.regression import entrywise
 
 A = TypeVar("A")
@@ -37,6 +36,23 @@ def _pinball_slope(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
     return 0.5 * (xp.astype(d > 0.0, d.dtype) + xp.astype(d >= 0.0, d.dtype)) - quantile
 
 
+#: Beyond it log cosh d is |d| - log 2, and within it e^|d| does not overflow.
+_FAR = 40.0
+
+
+def _log_cosh(xp: Namespace, x: Array, t: Array) -> Array:
+    d = x - t
+    far = xp.full_like(d, _FAR)
+    # cosh d - 1, to full relative accuracy. That it is smooth at 0 is what a form in |d| would lack.
+    over = -0.5 * xp.expm1(xp.minimum(d, far)) * xp.expm1(xp.minimum(-d, far))
+    return xp.log1p(over) + above(xp, xp.abs(d) - _FAR)
+
+
+def _log_cosh_slopes(xp: Namespace, x: Array, t: Array) -> Array:
+    return xp.tanh(x - t)
+
+
+_LOG_COSH = Formula(_log_cosh, _log_cosh_slopes)
 _CHARBONNIER = Formula(_charbonnier, lambda xp, x, t, epsilon: (x - t) / _charbonnier(xp, x, t, epsilon))
 _PINBALL = Formula(_pinball, _pinball_slope)
 
@@ -247,7 +263,7 @@ def log_cosh_loss(
     [0.1201 1.325 ]
     """
     options = check("log_cosh_loss", reduction=reduction, ignore_index=ignore_index)
-    return entrywise("log_cosh_loss", logits, target, options, LOG_COSH)
+    return entrywise("log_cosh_loss", logits, target, options, _LOG_COSH)
 
 
 class LogCoshLoss(Loss, function=log_cosh_loss):

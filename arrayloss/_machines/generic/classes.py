@@ -1,0 +1,166 @@
+"""Losses of positions over their classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from arrayloss._machines.formula import Array, Namespace, OfClasses
+from arrayloss._machines.generic.facts import one_hot, where_or, where_valid
+from arrayloss._machines.generic.rule import Rule
+
+
+def exponentials(xp: Namespace, z: Array) -> tuple[Array, Array, Array]:
+    """Return z - max(z), its exponential and the sum of that over the classes.
+
+    The shifted scores are kept apart from log(sum): added to the maximum first, large scores would lose the digits
+    that tell losses apart.
+    """
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    e = xp.exp(shifted)
+    return shifted, e, xp.sum(e, axis=1, keepdims=True)
+
+
+def label_nll_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
+    shifted, e, total = exponentials(xp, where_valid(xp, valid, z))
+    at_label = xp.take_along_axis(shifted, xp.expand_dims(labels, axis=1), axis=1)
+
+    def vjp(g: Array) -> Array:
+        g = xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1)
+        return g * (e / total - xp.astype(one_hot(xp, labels, z.shape[1]), z.dtype))
+
+    return where_or(xp, valid, xp.squeeze(xp.log(total) - at_label, axis=1), 0.0), vjp
+
+
+def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
+    """Return -log softmax(z) at the label of each position, shape `(N, *S)`: what no other class need be known for."""
+    return label_nll_rule(xp, z, labels, valid)[0]
+
+
+def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
+    _, e, total = exponentials(xp, where_valid(xp, valid, z))
+    p = where_valid(xp, valid, e / total)
+    return p, lambda g: p * (g - xp.sum(g * p, axis=1, keepdims=True))
+
+
+def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
+    """Return softmax(z) over the classes."""
+    return softmax_rule(xp, z, valid)[0]
+
+
+def members_nll_rule(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Rule:
+    z = where_valid(xp, valid, z)
+    if valid is not None:
+        members = members | ~xp.expand_dims(valid, axis=1)
+    top = xp.max(z, axis=1, keepdims=True)
+    # The members are shifted by a maximum of their own, since their probabilities may all underflow, and by that of the
+    # scores: beside large ones, shifted scores have lost the digits that tell members apart.
+    own = where_or(xp, members, z, -math.inf)
+    top_own = xp.max(own, axis=1, keepdims=True)
+    # Where all members are -inf the loss is infinite, and they share in no gradient.
+    some = ~(top_own == -math.inf)
+    e, e_own = xp.exp(z - top), xp.exp(own - where_or(xp, some, top_own, 0.0))
+    total, total_own = (xp.sum(x, axis=1, keepdims=True) for x in (e, e_own))
+    total_own = where_or(xp, some, total_own, 1.0)
+
+    def vjp(g: Array) -> Array:
+        return xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * (e / total - e_own / total_own)
+
+    losses = xp.log(total) - xp.log(total_own) + (top - top_own)
+    return where_or(xp, valid, xp.squeeze(losses, axis=1), 0.0), vjp
+
+
+def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
+    """Return -log of the summed softmax(z) of the member classes (at least one) of each position, shape `(N, *S)`."""
+    return members_nll_rule(xp, z, members, valid)[0]
+
+
+def classes_rule(
+    xp: Namespace,
+    z: Array,
+    t: Array,
+    field: Array | None,
+    valid: Array | None,
+    weight: Array | None,
+    how: OfClasses,
+    log_softmax: Callable[[Namespace, Array, float], Array] | None = None,
+) -> Rule:
+    given = _given(xp, where_valid(xp, valid, z), t, field, valid, how, log_softmax or _log_softmax)
+    losses = xp.sum(weighed(xp, weight, how.formula.losses(xp, *given, *how.numbers)), axis=1)
+
+    def vjp(g: Array) -> Array:
+        slopes = weighed(xp, weight, how.formula.slopes(xp, *given, *how.numbers))
+        slopes = slopes - given[1] * xp.sum(slopes, axis=1, keepdims=True)
+        return slopes * (xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * how.scale)
+
+    return where_or(xp, valid, losses, 0.0), vjp
+
+
+def classes(
+    xp: Namespace,
+    z: Array,
+    t: Array,
+    field: Array | None,
+    valid: Array | None,
+    weight: Array | None,
+    how: OfClasses,
+    log_softmax: Callable[[Namespace, Array, float], Array] | None = None,
+) -> Array:
+    """Return the sum over the classes, by their weights `(C,)` if there are any, of what a formula gives each.
+
+    The result has the shape of the positions, `(N, *S)`. t is labels of that shape or, of the shape of z, shares of the
+    classes or the scores of a teacher; so is `field`, which not every formula has: see `OfClasses`. `log_softmax` is
+    that of a library whose autodiff has one of its own.
+    """
+    return classes_rule(xp, z, t, field, valid, weight, how, log_softmax)[0]
+
+
+def _given(
+    xp: Namespace,
+    z: Array,
+    t: Array,
+    field: Array | None,
+    valid: Array | None,
+    how: OfClasses,
+    log_softmax: Callable[[Namespace, Array, float], Array],
+) -> tuple[Array, ...]:
+    """Return the arrays that a formula is given, of the shape of z."""
+    if how.kind == "gap":
+        own = one_hot(xp, t, z.shape[1])
+        gaps = z - xp.take_along_axis(z, xp.expand_dims(t, axis=1), axis=1)
+        return where_or(xp, ~own, gaps, 0.0), xp.astype(own, z.dtype)
+    log_p = log_softmax(xp, z, how.scale)
+    p = xp.exp(log_p)
+    if how.kind == "teacher":
+        log_q = log_softmax(xp, where_valid(xp, valid, t), how.scale)
+        q = xp.exp(log_q)
+        some = q > 0.0
+        return where_or(xp, some, log_p, 0.0), p, where_or(xp, some, log_q, 0.0), q
+    if t.ndim < z.ndim:
+        on, off = shares(how.smoothing, z.shape[1])
+        t = xp.astype(one_hot(xp, t, z.shape[1]), z.dtype) * (on - off) + off
+    else:
+        t = where_valid(xp, valid, t)
+        log_p = where_or(xp, t != 0.0, log_p, 0.0)
+    return (log_p, p, t) if field is None else (log_p, p, t, where_valid(xp, valid, field))
+
+
+def shares(smoothing: float, count: int) -> tuple[float, float]:
+    """Return the share of the class of a label in its target, and that of another class."""
+    return 1.0 - smoothing + smoothing / count, smoothing / count
+
+
+def weighed(xp: Namespace, weight: Array | None, x: Array) -> Array:
+    """Return `x` times the weights of its classes, where a weight of 0 takes out even an infinite `x`."""
+    if weight is None:
+        return x
+    weight = xp.reshape(weight, (1, -1) + (1,) * (x.ndim - 2))
+    return where_or(xp, weight != 0.0, x, 0.0) * weight
+
+
+def _log_softmax(xp: Namespace, z: Array, scale: float) -> Array:
+    # The difference first: large scores would lose digits in the product.
+    shifted = z - xp.max(z, axis=1, keepdims=True)
+    if scale != 1.0:
+        shifted = shifted * scale
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
