@@ -221,10 +221,10 @@ class StandIn:
                 patch.setitem(sys.modules, name, module)
             patch.setattr(array_api_compat, "cupy", self.namespace)
             patch.setattr(arrayloss._machines, "cupy", None)  # whatever the import makes of it is undone
+            for name in [n for n in sys.modules if f"{n}.".startswith("arrayloss._machines.cupy.")]:
+                patch.delitem(sys.modules, name)
             if hasattr(self, "kernels"):
                 patch.setitem(sys.modules, "arrayloss._machines.cupy", self.kernels)
-            else:
-                patch.delitem(sys.modules, "arrayloss._machines.cupy")
             yield
 
 

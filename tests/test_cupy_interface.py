@@ -21,6 +21,7 @@ from arrayloss._core.library import library_of
 from arrayloss._gradient.rules import CONSTANTS, RULES
 from arrayloss._gradient.tape import Tape, Variable
 from arrayloss._machines import generic
+from arrayloss._machines.formula import AREAS, Formula, OfClasses
 from arrayloss._machines.namespace import library_name
 
 LOSSES = {name for name in al.__all__ if isinstance(getattr(al, name), type) and name != "Loss"}
@@ -143,7 +144,7 @@ def test_label_edges(interface: Any, stand_in: Any, dtype: str) -> None:
     np.testing.assert_array_equal(edges.held, al.label_edges(labels))
 
 
-SQUARED = generic.Formula(lambda xp, x, t: (x - t) * (x - t), lambda xp, x, t: 2.0 * (x - t))
+SQUARED = Formula(lambda xp, x, t: (x - t) * (x - t), lambda xp, x, t: 2.0 * (x - t))
 
 
 @pytest.mark.cupy
@@ -155,20 +156,18 @@ def test_what_the_host_reads_distances_with(interface: Any) -> None:
     assert "asnumpy" in interface.READING
 
 
-CROSSED = generic.Formula(lambda xp, log_p, log_q, p, q: -q * log_p, lambda xp, log_p, log_q, p, q: -q)
-GAPS = generic.Formula(lambda xp, gap, t, margin: xp.exp(gap - margin), lambda xp, gap, t, margin: xp.exp(gap - margin))
+CROSSED = Formula(lambda xp, log_p, p, log_q, q: -q * log_p, lambda xp, log_p, p, log_q, q: -q)
+GAPS = Formula(lambda xp, gap, own, m: xp.exp(gap - m), lambda xp, gap, own, m: xp.exp(gap - m))
+SHARES = Formula(lambda xp, log_p, p, t, f: -t * log_p * f, lambda xp, log_p, p, t, f: -t * f)
 #: The arguments of each kernel, made from scores z, labels y and a mask m. A kernel with a rule is tried with it too.
 KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "as_array": lambda xp, z, y, m: (z,),
-    "binary_label_total": lambda xp, z, y, m: (xp, z, y, m),
-    "binary_total": lambda xp, z, y, m: (xp, z, xp.astype(z > 0.0, z.dtype), z < 2.0),
     "bin_totals": lambda xp, z, y, m: (xp, _rows(xp, z), xp.reshape(xp.stack([y, y, y, y], axis=1), (8, 1200)), 7),
+    "classes": lambda xp, z, y, m: (xp, z, -z, None, m, z[0, :, 0, 0] + 5.0, OfClasses(CROSSED, (), "teacher", 0.5)),
     "components": lambda xp, z, y, m: (xp, xp.where(m, y, -xp.ones_like(y)), 4, 3),
     "constant": lambda xp, z, y, m: (z,),
-    "divergence": lambda xp, z, y, m: (xp, z, -z, m, z[0, :, 0, 0] + 5.0, 0.5, CROSSED),
     "entry_losses": lambda xp, z, y, m: (xp, z, -z, z < 2.0, SQUARED),
     "entry_total": lambda xp, z, y, m: (xp, z, -z, z < 2.0, SQUARED),
-    "gap_losses": lambda xp, z, y, m: (xp, z, y, m, GAPS, 1.0),
     "host_range": lambda xp, z, y, m: (z,),
     "kth_largest": lambda xp, z, y, m: (xp, _rows(xp, z), 5),
     "kth_largest_below": lambda xp, z, y, m: (xp, xp.reshape(z, (1, -1)), 5, 1.0),
@@ -177,30 +176,25 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "label_counts": lambda xp, z, y, m: (xp, y, m, 4, z.dtype),
     "label_dtype": lambda xp, z, y, m: (xp, "uint8"),
     "label_nll": lambda xp, z, y, m: (xp, z, y, m),
-    "log_softmax": lambda xp, z, y, m: (xp, z, m),
     "lovasz_hinge": lambda xp, z, y, m: (xp, z[:, :1, ...], xp.astype(y > 1, y.dtype), m, False),
     "lovasz_softmax": lambda xp, z, y, m: (xp, z, y, m, True),
     "lovasz_weights": lambda xp, z, y, m: (xp, xp.abs(_rows(xp, z)), _rows(xp, z > 1.0), _rows(xp, z < 2.0)),
     "matmul": lambda xp, z, y, m: (xp, z, xp.matrix_transpose(z)),
-    "members_nll": lambda xp, z, y, m: (xp, z, (z > 0.0) | generic.one_hot(xp, y, 4), m),
+    "members_nll": lambda xp, z, y, m: (xp, z, (z > 0.0) | generic.KERNELS.one_hot(xp, y, 4), m),
     "one_hot": lambda xp, z, y, m: (xp, y, 4),
     "put_positions": lambda xp, z, y, m: (xp, z[0, 0, 0, :3], _places(xp, y), tuple(y.shape)),
     "ranked_lovasz_weights": lambda xp, z, y, m: (
         xp,
         xp.sort(xp.abs(_rows(xp, z)), descending=True),
         xp.astype(_rows(xp, z > 1.0), xp.int32),
-        generic.running_sum,
-        generic._running_max,
+        generic.KERNELS.running_sum,
+        generic.ranking._running_max,
     ),
+    "regions": lambda xp, z, y, m: (xp, z, y, m, "sigmoid", AREAS),
     "running_sum": lambda xp, z, y, m: (xp, y),
     "scalar_like": lambda xp, z, y, m: (xp, z, (1.0, 2.0)),
     "sigmoid": lambda xp, z, y, m: (xp, z),
-    "sign": lambda xp, z, y, m: (xp, z),
     "softmax": lambda xp, z, y, m: (xp, z, m),
-    "softmax_mean": lambda xp, z, y, m: (xp, z, xp.abs(z), m),
-    "softmax_squares": lambda xp, z, y, m: (xp, z, y, xp.abs(z), m),
-    "softmax_at": lambda xp, z, y, m: (xp, z, xp.stack([y, 3 - y], axis=1), m),
-    "softmax_sums": lambda xp, z, y, m: (xp, z, y, m),
     "softplus": lambda xp, z, y, m: (xp, z),
     "sum_positions": lambda xp, z, y, m: (xp, z),
     "take_class": lambda xp, z, y, m: (xp, z[0, :, 0, 0], y),
@@ -212,6 +206,16 @@ KERNELS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "where_or": lambda xp, z, y, m: (xp, z > 0.0, z, 1.0),
     "where_valid": lambda xp, z, y, m: (xp, m, z),
 }
+
+
+#: Further calls of kernels above.
+FURTHER: list[tuple[str, Callable[..., tuple[Any, ...]]]] = [
+    ("classes", lambda xp, z, y, m: (xp, z, y, None, m, None, OfClasses(GAPS, (1.0,), "gap"))),
+    ("classes", lambda xp, z, y, m: (xp, z, y, xp.abs(z), m, None, OfClasses(SHARES, smoothing=0.1))),
+    ("classes", lambda xp, z, y, m: (xp, z, xp.abs(z), z, m, None, OfClasses(SHARES))),
+    ("entry_total", lambda xp, z, y, m: (xp, z, y, m, SQUARED)),
+    ("regions", lambda xp, z, y, m: (xp, z, xp.abs(z), z < 2.0, "softmax", AREAS)),
+]
 
 
 def _places(xp: Any, y: Any) -> Any:
@@ -234,23 +238,17 @@ def test_what_the_noise_is_drawn_with(interface: Any) -> None:
 
 
 def test_every_kernel_has_a_call() -> None:
-    names = {name for name, f in vars(generic).items() if getattr(f, "__module__", None) == generic.__name__}
-    assert {n.removesuffix("_rule") for n in names if n[0] != "_"} - {
-        "Formula",
-        "extended",
-        "gumbel",
-        "library",
-        "on_host",
-        "whole",
-    } == set(KERNELS)
+    names = {name.removesuffix("_rule") for name in vars(generic.KERNELS)}
+    not_called = {"exponentials", "gumbel", "numpy_gumbel", "on_host", "opened", "shares", "summed", "weighed", "whole"}
+    assert names - not_called == set(KERNELS)
 
 
 @pytest.mark.cupy
 @pytest.mark.parametrize("kernels", ["generic", "cupy"])
-@pytest.mark.parametrize("name", KERNELS)
-def test_kernels(interface: Any, stand_in: Any, name: str, kernels: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("name", "call"), [*KERNELS.items(), *FURTHER])
+def test_kernels(interface: Any, stand_in: Any, name: str, call: Any, kernels: str, rng: np.random.Generator) -> None:
     def run(kernels: Any, xp: Any, *arrays: Any) -> list[Any]:
-        arguments = KERNELS[name](xp, *arrays)
+        arguments = call(xp, *arrays)
         results = [getattr(kernels, name)(*arguments)]
         if (rule := getattr(kernels, f"{name}_rule", None)) is not None:
             value, vjp = rule(*arguments)
@@ -262,11 +260,11 @@ def test_kernels(interface: Any, stand_in: Any, name: str, kernels: str, rng: np
     # More positions than CuPy's partition sorts whole.
     arrays = rng.normal(size=(2, 4, 30, 40)), rng.integers(0, 4, size=(2, 30, 40)), rng.random((2, 30, 40)) < 0.8
     with stand_in.installed():
-        module = stand_in.kernels.LIBRARY.kernels if kernels == "cupy" else generic
+        module = stand_in.kernels.LIBRARY.kernels if kernels == "cupy" else generic.KERNELS
         given = map(stand_in.array, arrays)
         found = run(module, stand_in.namespace, *given)
     assert not problems(interface, stand_in)
-    for x, y in zip(found, run(generic, array_api_compat.numpy, *arrays), strict=True):
+    for x, y in zip(found, run(generic.KERNELS, array_api_compat.numpy, *arrays), strict=True):
         if isinstance(x, stand_in.ndarray):
             np.testing.assert_allclose(x.held, y, rtol=1e-12)
         else:

@@ -5,6 +5,7 @@ The portable form is run by array-api-strict in float64, with arrayloss's own gr
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from backends import BACKENDS, Backend
 
 import arrayloss as al
-from arrayloss._machines import generic
+from arrayloss._machines import namespace
 
 #: Rows of pixels beyond one block of every library, and more classes than are written out one by one.
 SHAPES = {
@@ -48,6 +49,18 @@ LOSSES = {
     "squared hinge of entries": al.SquaredHingeLoss(),
     "multi-margin": al.MultiMarginLoss(),
     "multi-margin, squared": al.MultiMarginLoss(2, 3.0),
+    "cross entropy of shares": al.CrossEntropyLoss(label_smoothing=0.1),
+    "cross entropy of shares, weighted": al.CrossEntropyLoss(weight=(0.0, 0.5, 2.0)),
+    "cross entropy, smoothed": al.CrossEntropyLoss(label_smoothing=0.2),
+    "focal of shares": al.FocalLoss(1.5),
+    "symmetric of shares": al.SymmetricCrossEntropyLoss(),
+    "boundary": al.BoundaryLoss(),
+    "boundary of each class by itself": al.BoundaryLoss(activation="sigmoid"),
+    "Hausdorff": al.HausdorffDTLoss(),
+    "relaxed boundary": al.RelaxBoundaryLoss(),
+    "Dice, squared": al.DiceLoss(squared=True),
+    "Dice of shares of entries": al.DiceLoss(activation="sigmoid"),
+    "Tversky of labels, squared": al.TverskyLoss(0.3, 0.7, activation="sigmoid", squared=True),
     "KL of a teacher": al.KLDivLoss(),
     "KL of a teacher, warm": al.KLDivLoss(temperature=3.0),
     "JS of a teacher": al.JSDivLoss(),
@@ -60,8 +73,27 @@ LOSSES = {
     "OHEM, by number": al.OhemCrossEntropyLoss(thresh=0.0, min_kept=3000),
     "connectivity": al.SemanticConnectivityLoss(),
 }
+#: What a loss takes distances as.
+DISTANCES = {
+    "boundary": ("distance",),
+    "boundary of each class by itself": ("distance",),
+    "Hausdorff": ("target_distance", "prediction_distance"),
+}
 fast = pytest.mark.backends("numpy", "torch", "jax", "cupy", "torch-cuda")
 torch_only = pytest.mark.backends("torch")
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks so small that all of these scenes take several, and no form for small arrays but for the smallest."""
+    from arrayloss._machines.numpy import tiles
+
+    monkeypatch.setattr(tiles, "ENTRIES", 1 << 13)
+    monkeypatch.setattr(tiles, "SMALL", 1 << 9)
+    if importlib.util.find_spec("torch"):
+        from arrayloss._machines.torch import host
+
+        monkeypatch.setattr(host, "_SMALL", 1 << 9)
 
 
 def scene(
@@ -80,6 +112,13 @@ def scene(
         target[rng.random(target.shape) < 0.3] = 0.0
         target[np.isnan(logits)] = 255.0
         return logits, target, {}
+    if "of shares" in name:
+        shares = rng.random(logits.shape) * (rng.random(logits.shape) < 0.7)
+        return np.nan_to_num(logits), shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-9), {}
+    if name in DISTANCES:
+        distances = [np.where(np.isnan(logits), np.nan, rng.normal(size=logits.shape) * 3) for _ in DISTANCES[name]]
+        signed = "boundary" in name
+        return logits, labels, {k: x if signed else abs(x) for k, x in zip(DISTANCES[name], distances, strict=True)}
     if "teacher" in name:
         teacher = rng.normal(size=logits.shape) * 2
         teacher[:, 1][rng.random(labels.shape) < 0.001] = -np.inf  # in some blocks, not in all
@@ -99,6 +138,8 @@ def test_against_the_portable_form(
     if getattr(loss, "weight", None) is not None and SHAPES[shape][1] != 3:
         loss = replace(loss, weight=tuple(rng.random(SHAPES[shape][1])))
     logits, target, arrays = scene(name, SHAPES[shape], rng)
+    if name == "relaxed boundary" and logits.ndim != 4:
+        pytest.skip("a loss of images")
     logits = logits.astype(dtype)
     target = target if target.dtype.kind == "i" else target.astype(dtype)
     given, more = (backend.array(logits), backend.array(target)), {k: backend.array(x) for k, x in arrays.items()}
@@ -214,6 +255,31 @@ def test_wrong_at_one_valid_position(name: str, backend: Backend, rng: np.random
     assert np.isnan(backend.numpy(LOSSES[name](backend.array(logits), backend.array(target), **more)))
 
 
+@pytest.mark.backends("numpy", "torch")
+@pytest.mark.parametrize("name", LOSSES)
+def test_results_do_not_depend_on_the_number_of_threads(name: str, backend: Backend, rng: np.random.Generator) -> None:
+    from arrayloss._machines.numpy import tiles
+
+    logits, target, arrays = scene(name, SHAPES["few classes"], rng)
+    given, more = map(backend.array, (logits, target)), {k: backend.array(x) for k, x in arrays.items()}
+    run = partial(backend.value_and_grad, LOSSES[name], *given, **more)
+    found = []
+    for number in (1, 2, 5):
+        if backend.name == "torch":
+            import torch
+
+            torch.set_num_threads(number)
+        with tiles.threads(number):
+            found.append(list(map(backend.numpy, run())))
+    if backend.name == "torch":
+        torch.set_num_threads(1)
+    # torch's own sums depend on them.
+    close = 0 if backend.name == "numpy" else 1e-12
+    for value, gradient in found[1:]:
+        np.testing.assert_allclose(value, found[0][0], rtol=close)
+        np.testing.assert_allclose(gradient, found[0][1], rtol=close, atol=close)
+
+
 # torch's own rules ---------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +320,7 @@ def test_rules_and_native_autograd_agree(
     direction = torch.tensor(rng.normal(size=x.shape))
     found = []
     for portable in (False, True):
-        monkeypatch.setattr(generic, "PORTABLE", portable)
+        monkeypatch.setattr(namespace, "PORTABLE", portable)
         value = loss(x, target)
         (plain,) = torch.autograd.grad(value, x, retain_graph=True)
         (slope,) = torch.autograd.grad(value, x, create_graph=True)
@@ -326,11 +392,11 @@ def test_the_host_sorts_for_jax_on_one_core(backend: Backend) -> None:
 _PORTABLE = """
 import numpy as np, sys
 import arrayloss as al
-from arrayloss._machines import generic
+from arrayloss._machines import generic, namespace
 from arrayloss._core.library import library_of
-assert generic.PORTABLE
+assert namespace.PORTABLE
 if sys.argv[1] == "numpy":
-    assert library_of(np.zeros(1)).kernels.lovasz_softmax is generic.lovasz_softmax
+    assert library_of(np.zeros(1)).kernels.lovasz_softmax is generic.KERNELS.lovasz_softmax
     make = np.asarray
 elif sys.argv[1] == "torch":
     import torch
@@ -354,7 +420,7 @@ def test_the_environment_switches_them_off(backend: Backend) -> None:
         code = (
             _PORTABLE
             if portable == "1"
-            else _PORTABLE.replace("assert generic.PORTABLE", "").replace(" is ", " is not ")
+            else _PORTABLE.replace("assert namespace.PORTABLE", "").replace(" is ", " is not ")
         )
         answer = subprocess.run(
             [sys.executable, "-c", code, backend.name], capture_output=True, text=True, env=environment, check=False

@@ -12,7 +12,7 @@ from backends import Backend
 from reference import LOSSES
 
 import arrayloss as al
-from arrayloss._machines.generic import Formula
+from arrayloss._machines.formula import Formula
 from arrayloss.losses.focal import _ASYMMETRIC, _FOCAL, _SIGMOID_FOCAL
 
 GAMMAS = [0.0, 0.1, 0.5, 1.0, 1.7, 2.0, 5.0]

@@ -38,7 +38,7 @@ def test_kth_largest(name: str, dtype: str, backend: Backend, rng: np.random.Gen
     for k in {1, 2, rows.shape[1] // 2, rows.shape[1]} & set(range(1, rows.shape[1] + 1)):
         found = backend.numpy(library.kernels.kth_largest(library.xp, given, k))
         np.testing.assert_array_equal(found, np.sort(rows, axis=1)[:, ::-1][:, k - 1])
-        np.testing.assert_array_equal(found, generic.kth_largest(portable(), rows, k))
+        np.testing.assert_array_equal(found, generic.KERNELS.kth_largest(portable(), rows, k))
 
 
 @pytest.mark.backends("torch", "jax", "cupy", "torch-cuda")
@@ -59,7 +59,7 @@ def test_lovasz_weights(
     library = library_of(given[0])
     found = backend.numpy(library.kernels.lovasz_weights(library.xp, *given))
     assert found.dtype == errors.dtype
-    expected = generic.lovasz_weights(portable(), errors.astype(np.float64), positive, valid)
+    expected = generic.KERNELS.lovasz_weights(portable(), errors.astype(np.float64), positive, valid)
     np.testing.assert_allclose(found, expected, rtol=1e-12 if dtype == "float64" else 1e-6, atol=1e-30)
     if valid is not None:
         assert (found[~valid] == 0).all()
@@ -100,7 +100,7 @@ def test_lovasz_extensions(
     valid = None if ignored == 0.0 else rng.random(labels.shape) >= ignored
     if valid is not None:
         scores = np.where(valid[:, None], scores, 0.0)
-    expected, back = getattr(generic, f"{kernel}_rule")(portable(), scores, labels, valid, per_image)
+    expected, back = getattr(generic.KERNELS, f"{kernel}_rule")(portable(), scores, labels, valid, per_image)
 
     def total(x: Any, _: Any) -> Any:
         library = library_of(x)
@@ -151,7 +151,7 @@ def test_lovasz_weights_against_the_definition(pixels: int, rng: np.random.Gener
     for _ in range(50):
         errors = rng.integers(0, 5, size=pixels) / 4.0
         positive = rng.random(pixels) < 0.5
-        weights = generic.lovasz_weights(portable(), errors[None], positive[None], None)[0]
+        weights = generic.KERNELS.lovasz_weights(portable(), errors[None], positive[None], None)[0]
         np.testing.assert_allclose((errors * weights).sum(), brute_force(errors, positive), atol=1e-14)
 
 

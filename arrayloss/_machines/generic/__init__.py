@@ -15,6 +15,7 @@ from typing import Any
 from arrayloss._machines import namespace
 from arrayloss._machines.formula import Array, Namespace
 from arrayloss._machines.generic import classes, components, entries, facts, places, ranking, regions, windows
+from arrayloss._machines.generic.rule import kernels_of
 from arrayloss._machines.namespace import Library, library_name
 
 #: What a library tells about its arrays, which has no portable form.
@@ -48,12 +49,12 @@ SHIMS = frozenset({"matmul", "sum_positions", "take_class", "triangle", "where_o
 
 def _kernels(*modules: ModuleType) -> dict[str, Any]:
     """Return what is defined in modules, but what is private to them."""
-    return {
-        name: x
-        for module in modules
-        for name, x in vars(module).items()
-        if not name.startswith("_") and getattr(x, "__module__", None) == module.__name__
-    }
+    found: dict[str, Any] = {}
+    for module in modules:
+        for name, x in vars(module).items():
+            if not name.startswith("_") and getattr(x, "__module__", None) == module.__name__:
+                found |= kernels_of(name, x)
+    return found
 
 
 _GENERIC = _kernels(classes, components, entries, facts, places, ranking, regions, windows)

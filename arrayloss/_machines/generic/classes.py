@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 
 from arrayloss._machines.formula import Array, Namespace, OfClasses
-from arrayloss._machines.generic.facts import one_hot, where_or, where_valid
-from arrayloss._machines.generic.rule import Rule
+from arrayloss._machines.generic.facts import constant, one_hot, where_or, where_valid
+from arrayloss._machines.generic.rule import Rule, rule
 
 
 def exponentials(xp: Namespace, z: Array) -> tuple[Array, Array, Array]:
@@ -21,7 +21,9 @@ def exponentials(xp: Namespace, z: Array) -> tuple[Array, Array, Array]:
     return shifted, e, xp.sum(e, axis=1, keepdims=True)
 
 
-def label_nll_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
+@rule
+def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Rule:
+    """Return -log softmax(z) at the label of each position, shape `(N, *S)`: what no other class need be known for."""
     shifted, e, total = exponentials(xp, where_valid(xp, valid, z))
     at_label = xp.take_along_axis(shifted, xp.expand_dims(labels, axis=1), axis=1)
 
@@ -32,31 +34,31 @@ def label_nll_rule(xp: Namespace, z: Array, labels: Array, valid: Array | None) 
     return where_or(xp, valid, xp.squeeze(xp.log(total) - at_label, axis=1), 0.0), vjp
 
 
-def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Array:
-    """Return -log softmax(z) at the label of each position, shape `(N, *S)`: what no other class need be known for."""
-    return label_nll_rule(xp, z, labels, valid)[0]
-
-
-def softmax_rule(xp: Namespace, z: Array, valid: Array | None) -> Rule:
+@rule
+def softmax(xp: Namespace, z: Array, valid: Array | None) -> Rule:
+    """Return softmax(z) over the classes."""
     _, e, total = exponentials(xp, where_valid(xp, valid, z))
     p = where_valid(xp, valid, e / total)
     return p, lambda g: p * (g - xp.sum(g * p, axis=1, keepdims=True))
 
 
-def softmax(xp: Namespace, z: Array, valid: Array | None) -> Array:
-    """Return softmax(z) over the classes."""
-    return softmax_rule(xp, z, valid)[0]
+@rule
+def members_nll(
+    xp: Namespace, z: Array, members: Array, valid: Array | None, constant: Callable[[Array], Array] = constant
+) -> Rule:
+    """Return -log of the summed softmax(z) of the member classes (at least one) of each position, shape `(N, *S)`.
 
-
-def members_nll_rule(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Rule:
+    `constant` is that of the library.
+    """
     z = where_valid(xp, valid, z)
     if valid is not None:
         members = members | ~xp.expand_dims(valid, axis=1)
-    top = xp.max(z, axis=1, keepdims=True)
+    # What maxima add to a derivative is 0.
+    top = constant(xp.max(z, axis=1, keepdims=True))
     # The members are shifted by a maximum of their own, since their probabilities may all underflow, and by that of the
     # scores: beside large ones, shifted scores have lost the digits that tell members apart.
     own = where_or(xp, members, z, -math.inf)
-    top_own = xp.max(own, axis=1, keepdims=True)
+    top_own = constant(xp.max(own, axis=1, keepdims=True))
     # Where all members are -inf the loss is infinite, and they share in no gradient.
     some = ~(top_own == -math.inf)
     e, e_own = xp.exp(z - top), xp.exp(own - where_or(xp, some, top_own, 0.0))
@@ -70,32 +72,7 @@ def members_nll_rule(xp: Namespace, z: Array, members: Array, valid: Array | Non
     return where_or(xp, valid, xp.squeeze(losses, axis=1), 0.0), vjp
 
 
-def members_nll(xp: Namespace, z: Array, members: Array, valid: Array | None) -> Array:
-    """Return -log of the summed softmax(z) of the member classes (at least one) of each position, shape `(N, *S)`."""
-    return members_nll_rule(xp, z, members, valid)[0]
-
-
-def classes_rule(
-    xp: Namespace,
-    z: Array,
-    t: Array,
-    field: Array | None,
-    valid: Array | None,
-    weight: Array | None,
-    how: OfClasses,
-    log_softmax: Callable[[Namespace, Array, float], Array] | None = None,
-) -> Rule:
-    given = _given(xp, where_valid(xp, valid, z), t, field, valid, how, log_softmax or _log_softmax)
-    losses = xp.sum(weighed(xp, weight, how.formula.losses(xp, *given, *how.numbers)), axis=1)
-
-    def vjp(g: Array) -> Array:
-        slopes = weighed(xp, weight, how.formula.slopes(xp, *given, *how.numbers))
-        slopes = slopes - given[1] * xp.sum(slopes, axis=1, keepdims=True)
-        return slopes * (xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * how.scale)
-
-    return where_or(xp, valid, losses, 0.0), vjp
-
-
+@rule
 def classes(
     xp: Namespace,
     z: Array,
@@ -105,14 +82,22 @@ def classes(
     weight: Array | None,
     how: OfClasses,
     log_softmax: Callable[[Namespace, Array, float], Array] | None = None,
-) -> Array:
+) -> Rule:
     """Return the sum over the classes, by their weights `(C,)` if there are any, of what a formula gives each.
 
     The result has the shape of the positions, `(N, *S)`. t is labels of that shape or, of the shape of z, shares of the
     classes or the scores of a teacher; so is `field`, which not every formula has: see `OfClasses`. `log_softmax` is
     that of a library whose autodiff has one of its own.
     """
-    return classes_rule(xp, z, t, field, valid, weight, how, log_softmax)[0]
+    given = _given(xp, where_valid(xp, valid, z), t, field, valid, how, log_softmax or _log_softmax)
+    losses = xp.sum(weighed(xp, weight, how.formula.losses(xp, *given, *how.numbers)), axis=1)
+
+    def vjp(g: Array) -> Array:
+        slopes = weighed(xp, weight, how.formula.slopes(xp, *given, *how.numbers))
+        slopes = slopes - given[1] * xp.sum(slopes, axis=1, keepdims=True)
+        return slopes * (xp.expand_dims(where_or(xp, valid, g, 0.0), axis=1) * how.scale)
+
+    return where_or(xp, valid, losses, 0.0), vjp
 
 
 def _given(

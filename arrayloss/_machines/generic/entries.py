@@ -4,63 +4,47 @@ from __future__ import annotations
 
 from arrayloss._machines.formula import Array, Formula, Namespace
 from arrayloss._machines.generic.facts import one_hot, where_or
-from arrayloss._machines.generic.rule import Rule
+from arrayloss._machines.generic.rule import Rule, rule
 
 
-def softplus_rule(xp: Namespace, x: Array) -> Rule:
+@rule
+def softplus(xp: Namespace, x: Array) -> Rule:
+    """Return log(1 + exp(x)), with gradient sigmoid(x) everywhere, infinities included."""
     zero = xp.zeros_like(x)
     small = xp.exp(-xp.abs(x))
     return xp.maximum(x, zero) + xp.log1p(small), lambda g: g * (xp.exp(xp.minimum(x, zero)) / (1.0 + small))
 
 
-def softplus(xp: Namespace, x: Array) -> Array:
-    """Return log(1 + exp(x)), with gradient sigmoid(x) everywhere, infinities included."""
-    return softplus_rule(xp, x)[0]
-
-
-def sigmoid_rule(xp: Namespace, x: Array) -> Rule:
+@rule
+def sigmoid(xp: Namespace, x: Array) -> Rule:
+    """Return 1 / (1 + exp(-x))."""
     small = xp.exp(-xp.abs(x))
     whole = 1.0 + small
     slope = small / (whole * whole)
     return xp.exp(xp.minimum(x, xp.zeros_like(x))) / whole, lambda g: g * slope
 
 
-def sigmoid(xp: Namespace, x: Array) -> Array:
-    """Return 1 / (1 + exp(-x))."""
-    return sigmoid_rule(xp, x)[0]
-
-
-def entry_losses_rule(
-    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *numbers: float
-) -> Rule:
-    x, t, valid = opened(xp, x, t, valid)
-    losses = where_or(xp, valid, formula.losses(xp, x, t, *numbers), 0.0)
-    return losses, lambda g: where_or(xp, valid, formula.slopes(xp, x, t, *numbers) * g, 0.0)
-
-
+@rule
 def entry_losses(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *numbers: float
-) -> Array:
+) -> Rule:
     """Return the losses that a formula gives the entries of x, by the entries of t.
 
     t has the shape of x, and `valid` is a mask of that shape; or t is labels `(N, *S)` of scores `(N, C, *S)`, 1 for
     the class of the label and 0 for the others, and `valid` is a mask of positions. t is finite where not valid.
     """
-    return entry_losses_rule(xp, x, t, valid, formula, *numbers)[0]
+    x, t, valid = opened(xp, x, t, valid)
+    losses = where_or(xp, valid, formula.losses(xp, x, t, *numbers), 0.0)
+    return losses, lambda g: where_or(xp, valid, formula.slopes(xp, x, t, *numbers) * g, 0.0)
 
 
-def entry_total_rule(
-    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *numbers: float
-) -> Rule:
-    losses, vjp = entry_losses_rule(xp, x, t, valid, formula, *numbers)
-    return xp.sum(losses), vjp
-
-
+@rule
 def entry_total(
     xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *numbers: float
-) -> Array:
+) -> Rule:
     """Return the sum of `entry_losses`, 0-d."""
-    return entry_total_rule(xp, x, t, valid, formula, *numbers)[0]
+    losses, vjp = entry_losses(xp, x, t, valid, formula, *numbers)
+    return xp.sum(losses), vjp
 
 
 def opened(xp: Namespace, x: Array, t: Array | None, valid: Array | None) -> tuple[Array, Array | None, Array | None]:

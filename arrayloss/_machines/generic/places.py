@@ -7,14 +7,20 @@ from typing import Any
 
 from arrayloss._machines.formula import Array, Namespace
 from arrayloss._machines.generic.facts import one_hot, sum_positions, where_or
-from arrayloss._machines.generic.rule import Rule
+from arrayloss._machines.generic.rule import Rule, rule
 from arrayloss._machines.namespace import device_of
 
 #: Entries and, at most, half the bins that `bin_totals` holds against each other at once.
 _BIN_BLOCK = 1 << 13
 
 
-def take_positions_rule(xp: Namespace, x: Array, places: Array) -> Rule:
+@rule
+def take_positions(xp: Namespace, x: Array, places: Array) -> Rule:
+    """Return the vectors over the classes at K places, shape `(K, C)`.
+
+    A place is an index of the flat positions `(N * S)`, of which none comes twice; N * S itself stands for none, and
+    gives 0. There is at least one position.
+    """
     images, classes, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     there = xp.expand_dims(places < images * positions, axis=1)
     at = xp.where(places < images * positions, places, xp.zeros_like(places))
@@ -30,16 +36,9 @@ def take_positions_rule(xp: Namespace, x: Array, places: Array) -> Rule:
     return where_or(xp, there, rows, 0.0), vjp
 
 
-def take_positions(xp: Namespace, x: Array, places: Array) -> Array:
-    """Return the vectors over the classes at K places, shape `(K, C)`.
-
-    A place is an index of the flat positions `(N * S)`, of which none comes twice; N * S itself stands for none, and
-    gives 0. There is at least one position.
-    """
-    return take_positions_rule(xp, x, places)[0]
-
-
-def put_positions_rule(xp: Namespace, values: Array, places: Array, shape: tuple[int, ...]) -> Rule:
+@rule
+def put_positions(xp: Namespace, values: Array, places: Array, shape: tuple[int, ...]) -> Rule:
+    """Return an array of a shape that holds K values at their places (see `take_positions`), and 0 elsewhere."""
     positions = math.prod(shape)
     slots, filled = _slots(xp, places, positions)
     there = places < positions
@@ -49,11 +48,6 @@ def put_positions_rule(xp: Namespace, values: Array, places: Array, shape: tuple
         return where_or(xp, there, xp.take(xp.reshape(g, (-1,)), at, axis=0), 0.0)
 
     return xp.reshape(where_or(xp, filled, xp.take(values, slots, axis=0), 0.0), shape), vjp
-
-
-def put_positions(xp: Namespace, values: Array, places: Array, shape: tuple[int, ...]) -> Array:
-    """Return an array of a shape that holds K values at their places (see `take_positions`), and 0 elsewhere."""
-    return put_positions_rule(xp, values, places, shape)[0]
 
 
 def _slots(xp: Namespace, places: Array, positions: int) -> tuple[Array, Array]:
@@ -66,8 +60,10 @@ def _slots(xp: Namespace, places: Array, positions: int) -> tuple[Array, Array]:
     return xp.take(order, found, axis=0), xp.take(ranked, found, axis=0) == position
 
 
-def bin_totals_rule(xp: Namespace, x: Array, bins: Array, size: int) -> Rule:
+@rule
+def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Rule:
     # A bin is a row and a column, each in its one-hot form: together they are as long as twice the root of the bins.
+    """Return the sums `(N, size)` of the entries of `x` (N, E) that have each number, from 0 on, in `bins` (N, E)."""
     columns = math.isqrt(max(size - 1, 0)) + 1
     rows = -(-size // columns)
     row, column = (xp.expand_dims(i, axis=2) for i in (bins // columns, bins % columns))
@@ -80,11 +76,6 @@ def bin_totals_rule(xp: Namespace, x: Array, bins: Array, size: int) -> Rule:
         totals = totals + xp.matmul(xp.matrix_transpose(spread), hit)
     flat = xp.reshape(totals, (x.shape[0], rows * columns))[:, :size]
     return flat, lambda g: xp.take_along_axis(g, bins, axis=1)
-
-
-def bin_totals(xp: Namespace, x: Array, bins: Array, size: int) -> Array:
-    """Return the sums `(N, size)` of the entries of `x` (N, E) that have each number, from 0 on, in `bins` (N, E)."""
-    return bin_totals_rule(xp, x, bins, size)[0]
 
 
 def label_counts(xp: Namespace, labels: Array, valid: Array | None, classes: int, dtype: Any) -> Array:

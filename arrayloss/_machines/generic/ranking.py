@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from arrayloss._machines.formula import Array, Namespace
 from arrayloss._machines.generic.facts import one_hot, running_sum, where_or, where_valid
-from arrayloss._machines.generic.rule import Rule
+from arrayloss._machines.generic.rule import Rule, rule
 
 #: The `lovasz_weights` of a library.
 Weights = Callable[..., Array]
@@ -23,9 +23,15 @@ def kth_largest_below(xp: Namespace, row: Array, k: int, bound: float) -> Array:
     return kth_largest(xp, row, k)
 
 
-def lovasz_softmax_rule(
+@rule
+def lovasz_softmax(
     xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
 ) -> Rule:
+    """Return the Lovasz extension of the Jaccard loss at the errors |[y = c] - p_c|, shape `(sets, C)`.
+
+    A set is an image with `per_image`, else the batch. p is 0 where not valid; a label of C belongs to no class.
+    `weights` is the `lovasz_weights` of the library.
+    """
     positive = _valid_one_hot(xp, labels, valid, p.shape[1])
     errors = xp.where(positive, 1.0 - p, p)
     losses, w = _extension(xp, errors, positive, valid, per_image, weights or lovasz_weights)
@@ -33,33 +39,17 @@ def lovasz_softmax_rule(
     return losses, lambda g: slopes * xp.reshape(g, g.shape + (1,) * (p.ndim - 2))
 
 
-def lovasz_softmax(
-    xp: Namespace, p: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
-) -> Array:
-    """Return the Lovasz extension of the Jaccard loss at the errors |[y = c] - p_c|, shape `(sets, C)`.
-
-    A set is an image with `per_image`, else the batch. p is 0 where not valid; a label of C belongs to no class.
-    `weights` is the `lovasz_weights` of the library.
-    """
-    return lovasz_softmax_rule(xp, p, labels, valid, per_image, weights)[0]
-
-
-def lovasz_hinge_rule(
+@rule
+def lovasz_hinge(
     xp: Namespace, z: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
 ) -> Rule:
+    """Return the Lovasz extension of the Jaccard loss at the errors max(0, 1 - z (2 y - 1)), shape `(sets, 1)`."""
     positive = _valid_one_hot(xp, labels - 1, valid, z.shape[1])
     errors = 1.0 - where_valid(xp, valid, z) * (xp.astype(positive, z.dtype) * 2.0 - 1.0)
     errors = where_valid(xp, valid, where_or(xp, ~(errors <= 0.0), errors, 0.0))
     losses, w = _extension(xp, errors, positive, valid, per_image, weights or lovasz_weights)
     slopes = where_or(xp, errors > 0.0, xp.where(positive, -w, w), 0.0)
     return losses, lambda g: slopes * xp.reshape(g, g.shape + (1,) * (z.ndim - 2))
-
-
-def lovasz_hinge(
-    xp: Namespace, z: Array, labels: Array, valid: Array | None, per_image: bool, weights: Weights | None = None
-) -> Array:
-    """Return the Lovasz extension of the Jaccard loss at the errors max(0, 1 - z (2 y - 1)), shape `(sets, 1)`."""
-    return lovasz_hinge_rule(xp, z, labels, valid, per_image, weights)[0]
 
 
 def _valid_one_hot(xp: Namespace, labels: Array, valid: Array | None, classes: int) -> Array:

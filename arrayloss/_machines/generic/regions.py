@@ -5,20 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from arrayloss._machines.formula import Array, Formula, Namespace
-from arrayloss._machines.generic.classes import softmax_rule
-from arrayloss._machines.generic.entries import opened, sigmoid_rule
+from arrayloss._machines.generic.classes import softmax
+from arrayloss._machines.generic.entries import opened, sigmoid
 from arrayloss._machines.generic.facts import sum_positions, where_or
-from arrayloss._machines.generic.rule import Rule
+from arrayloss._machines.generic.rule import Rule, rule
 
 
-def regions_rule(
+@rule
+def regions(
     xp: Namespace, z: Array, t: Array, valid: Array | None, activation: str | None, formula: Formula, *numbers: float
 ) -> Rule:
+    """Return the sums, over each class of each image, of what a formula gives its entries, shape `(K, N, C)`.
+
+    The formula is given the probability of an entry, which an activation makes of its score ("softmax", "sigmoid", or
+    None, where z is it already), and its truth. t and `valid` are those of `entry_losses`.
+    """
     x, t, entries = opened(xp, z, t, valid)
     t = where_or(xp, entries, t, 0.0)
-    p, back = softmax_rule(xp, z, valid) if activation == "softmax" else (x, None)
+    p, back = softmax(xp, z, valid) if activation == "softmax" else (x, None)
     if activation == "sigmoid":
-        p, back = sigmoid_rule(xp, x)
+        p, back = sigmoid(xp, x)
         p = where_or(xp, entries, p, 0.0)
 
     def vjp(g: Array) -> Array:
@@ -33,14 +39,3 @@ def regions_rule(
 def summed(xp: Namespace, p: Array, t: Array, formula: Formula, *numbers: float) -> Array:
     """Return what the entries add to each sum, `(K, N, C)`."""
     return xp.stack([sum_positions(xp, x) for x in formula.losses(xp, p, t, *numbers)], axis=0)
-
-
-def regions(
-    xp: Namespace, z: Array, t: Array, valid: Array | None, activation: str | None, formula: Formula, *numbers: float
-) -> Array:
-    """Return the sums, over each class of each image, of what a formula gives its entries, shape `(K, N, C)`.
-
-    The formula is given the probability of an entry, which an activation makes of its score ("softmax", "sigmoid", or
-    None, where z is it already), and its truth. t and `valid` are those of `entry_losses`.
-    """
-    return regions_rule(xp, z, t, valid, activation, formula, *numbers)[0]

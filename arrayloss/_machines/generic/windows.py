@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from arrayloss._machines.formula import Array, Namespace
 from arrayloss._machines.generic.facts import scalar_like, where_or
-from arrayloss._machines.generic.rule import Rule
+from arrayloss._machines.generic.rule import Rule, rule
 from arrayloss._machines.namespace import device_of
 
 #: The weights by which DualTaskLoss smooths: two running means of five, one after the other.
@@ -26,12 +26,8 @@ def triangle(xp: Namespace, x: Array, axis: int) -> Array:
     return total
 
 
-def unexplained_rule(xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int) -> Rule:
-    value, (towards_predicted, _) = _window_rules(xp, *_all_windows(xp, predicted, true, valid, radius))
-    return value, lambda g: _folded(xp, towards_predicted(g), predicted, radius)
-
-
-def unexplained(xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int) -> Array:
+@rule
+def unexplained(xp: Namespace, predicted: Array, true: Array, valid: Array | None, radius: int) -> Rule:
     """Return the log determinant of the covariance that the best linear prediction leaves, shape `(N, C)`.
 
     It is that of the vectors of the `radius` x `radius` cells of each window of `true` (N, C, H, W), predicted from
@@ -39,9 +35,8 @@ def unexplained(xp: Namespace, predicted: Array, true: Array, valid: Array | Non
     Prediction and determinant are those of ridge regression: RIDGE over the number of windows is added to both
     diagonals.
     """
-    windows = _all_windows(xp, predicted, true, valid, radius)
-    squares = _regression(xp, *windows)[-1]
-    return _log_determinant(xp, _eliminated(xp, squares)[0], *windows[1:])
+    value, (towards_predicted, _) = _window_rules(xp, *_all_windows(xp, predicted, true, valid, radius))
+    return value, lambda g: _folded(xp, towards_predicted(g), predicted, radius)
 
 
 def _window_rules(

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 
-Array = Any
+from arrayloss._machines.formula import Array, Namespace
+
+
+def top_class(xp: Namespace, z: Array) -> Array:
+    # Class by class: NumPy's argmax over an axis that is not the last goes position by position.
+    top, found = z[:, 0].copy(), np.zeros((z.shape[0], *z.shape[2:]), dtype=np.intp)
+    for c in range(1, z.shape[1]):
+        np.copyto(found, c, where=z[:, c] > top)
+        np.maximum(top, z[:, c], out=top)
+    return found
+
+
+def components(xp: Namespace, labels: Array, classes: int, most: int) -> Array:
+    return ranked_components(labels, classes, most)
 
 
 @np.errstate(all="ignore")

@@ -1,0 +1,10 @@
+"""CuPy's machine: the portable one, with what is cheap to have."""
+
+from __future__ import annotations
+
+import array_api_compat.cupy
+
+from arrayloss._machines.cupy import facts, ranking
+from arrayloss._machines.generic import extended
+
+LIBRARY = extended("cupy", array_api_compat.cupy, facts, ranking)
