@@ -6,7 +6,7 @@ from typing import Any
 
 from arrayloss._core import reduce
 from arrayloss._core.inputs import Inputs, open_classes
-from arrayloss._machines.formula import Formula, OfClasses
+from arrayloss._machines.formula import CROSS, Formula, OfClasses
 
 Array = Any
 
@@ -45,18 +45,6 @@ def of_classes(
     elif class_weight is not None:
         weights = k.take_class(xp, class_weight, target)
     return k.classes(xp, inputs.logits, target, None, inputs.valid, class_weight, how), weights
-
-
-def _cross(xp: Any, log_p: Array, p: Array, t: Array) -> Array:
-    return -(t * log_p)
-
-
-def _cross_slopes(xp: Any, log_p: Array, p: Array, t: Array) -> Array:
-    return -t
-
-
-#: Classes: the cross entropy of a target that gives each its share.
-CROSS = Formula(_cross, _cross_slopes)
 
 
 def reduced(

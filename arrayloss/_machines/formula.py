@@ -140,6 +140,14 @@ def _smooth_slopes(xp: Namespace, x: Array, t: Array, beta: float) -> Array:
     return limited(xp, x - t, beta) / beta
 
 
+def _cross(xp: Namespace, log_p: Array, p: Array, t: Array) -> Array:
+    return -(t * log_p)
+
+
+def _cross_slopes(xp: Namespace, log_p: Array, p: Array, t: Array) -> Array:
+    return -t
+
+
 def _areas(xp: Namespace, p: Array, t: Array) -> tuple[Array, Array, Array]:
     return p * t, p, t
 
@@ -158,5 +166,7 @@ SQUARED = Formula(_squared, _squared_slopes)
 HUBER = Formula(_huber, _huber_slopes)
 #: Entries: the same divided by delta, which is called beta; its square is to be a normal number.
 SMOOTH = Formula(_smooth, _smooth_slopes)
+#: Classes: the cross entropy of a target that gives each its share
+CROSS = Formula(_cross, _cross_slopes)
 #: Regions: the overlap of prediction and truth, the predicted and the true area
 AREAS = Formula(_areas, _area_slopes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from arrayloss._machines.formula import Array, Namespace, OfClasses
+from arrayloss._machines.formula import CROSS, Array, Namespace, OfClasses
 from arrayloss._machines.generic import classes as generic
 from arrayloss._machines.generic.rule import Rule, rule
 from arrayloss._machines.numpy import tiles
@@ -161,8 +161,43 @@ def classes(
             return x
         return np.multiply(x if plain else np.where(w != 0.0, x, 0.0), w)
 
+    def linear(pool: Pool, n: int, at: slice) -> None:
+        """Compute a block of CROSS, which is linear in the scores and in their normaliser: with a few sums."""
+        x, y, shifted, exponentials = zs[n, :, at], ts[n, ..., at], *(pool.empty(zs[n, :, at].shape) for _ in range(2))
+        d, e = shifted.a, exponentials.a
+        np.exp(np.subtract(x, np.maximum.reduce(x, axis=0), out=d), out=e)
+        total = np.add.reduce(e, axis=0)
+        if labelled:
+            on, off = shares[0] - shares[1], shares[1]
+            on, even = (on, np.add.reduce(d, axis=0)) if w is None else (on * w[y, 0], w[:, 0] @ d)
+            mass = on + off * (x.shape[0] if w is None else np.sum(w))
+            even *= off
+            even += on * d[y, np.arange(y.size)]
+        else:
+            y = y if w is None else y * w
+            mass, even = np.add.reduce(y, axis=0), np.einsum("cp,cp->p", y, d)
+        np.subtract(mass * np.log(total), even, out=losses[n, at])
+        if keep:
+            out = slopes[n, :, at]
+            np.multiply(e, np.divide(mass, total, out=total), out=out)
+            out -= (off if w is None else off * w) if labelled else y
+            if labelled:
+                out[y, np.arange(y.size)] -= on
+
     def compute(pool: Pool, n: int, at: slice, plain: bool) -> Any:
         """Compute a block; `plain`: as if nothing were infinite. Return the sum of its losses."""
+        if plain and how.formula is CROSS and how.kind == "target":
+            linear(pool, n, at)
+        else:
+            by_formula(pool, n, at, plain)
+        if ms is not None:
+            ignored = ~ms[n, at]
+            losses[n, at][ignored] = 0.0
+            if keep:
+                slopes[n, :, at][:, ignored] = 0.0
+        return np.add.reduce(losses[n, at])
+
+    def by_formula(pool: Pool, n: int, at: slice, plain: bool) -> None:
         arrays = given(pool, n, at, plain)
         share = arrays[1].a
         each = weighed(pool, how.formula.losses(XP, *arrays, *how.numbers), share.shape, plain)
@@ -172,12 +207,6 @@ def classes(
             each = weighed(pool, how.formula.slopes(XP, *arrays, *how.numbers), share.shape, plain)
             np.multiply(share, np.add.reduce(each, axis=0), out=out)
             np.subtract(each, out, out=out)
-        if ms is not None:
-            ignored = ~ms[n, at]
-            losses[n, at][ignored] = 0.0
-            if keep:
-                np.copyto(slopes[n, :, at], 0.0, where=ignored)
-        return np.add.reduce(losses[n, at])
 
     def forward(pool: Pool, place: Any) -> None:
         # What rules infinities out costs more than most formulas, and is needed in few blocks.

@@ -50,7 +50,9 @@ def entry_losses(
         """Write the losses or slopes of a block, 0 where not valid, whatever was computed there."""
         if result is not out:
             np.copyto(out, array(result))
-        if ms is not None:
+        if labelled and ms is not None:
+            out[:, ~ms[n, 0, at]] = 0.0
+        elif ms is not None:
             np.copyto(out, 0.0, where=~ms[n, :, at])
         return out
 
@@ -70,6 +72,9 @@ def entry_losses(
                     return
             elif ms is None:
                 out = array(losses)
+            elif labelled:
+                out = np.add.reduce(array(losses), axis=0)
+                out[~ms[place[0], 0, place[1]]] = 0.0
             else:
                 # In place where the losses are a tile of their own.
                 own = type(losses) is Tile and losses.key is not None
@@ -87,9 +92,7 @@ def entry_losses(
             n, at = place
             out = slopes[n, :, at]
             each = out if both else array(formula.slopes(XP, *given(pool, formula, n, at), *numbers))
-            np.multiply(each, g if gs is None else gs[n, :, at], out=out)
-            if ms is not None:
-                np.copyto(out, 0.0, where=~ms[n, :, at])
+            write(np.multiply(each, g if gs is None else gs[n, :, at], out=out), n, at, out)
 
         tiles.run(x.dtype, back, places)
         return laid_out(slopes)

@@ -95,26 +95,28 @@ def regions(
     places = tiles.blocks(zs.shape)
     found: list[Any] = [None] * len(places)
 
-    def given(pool: Pool, n: int, at: slice) -> tuple[Tile, Tile]:
-        """Return the probabilities and the truth of a block, both 0 where not valid."""
+    def given(pool: Pool, n: int, at: slice) -> tuple[Tile, Tile, tuple[Tile, ...]]:
+        """Return the probabilities and the truth of a block, 0 where not valid, and factors of the former's slopes."""
         x, y = zs[n, :, at], ts[n, ..., at]
-        p, truth = pool.empty(x.shape), hit(pool, y, x.shape) if labelled else pool.empty(x.shape)
-        if not labelled:
-            np.copyto(truth.a, y)
+        p, truth = pool.empty(x.shape), hit(pool, y, x.shape) if labelled else pool.lent(y)
+        factors: tuple[Tile, ...] = ()
         if activation == "softmax":
             _softmax(x, p.a, None)
         elif activation == "sigmoid":
-            _sigmoid(pool, x, p.a)
+            factors = _sigmoid(pool, x, p.a)
         else:
             np.copyto(p.a, x)
         if ms is not None:
             ignored = ~ms[n, :, at]
+            if not labelled:
+                truth = pool.empty(x.shape)
+                np.copyto(truth.a, y)
             np.copyto(p.a, 0.0, where=ignored)
             np.copyto(truth.a, 0.0, where=ignored)
-        return p, truth
+        return p, truth, factors
 
     def forward(pool: Pool, i: int) -> None:
-        p, truth = given(pool, *places[i])
+        p, truth, _ = given(pool, *places[i])
         each = (array(x) for x in formula.losses(XP, p, truth, *numbers))
         found[i] = [np.add.reduce(np.broadcast_to(x, p.a.shape), axis=1, dtype=z.dtype) for x in each]
 
@@ -123,20 +125,19 @@ def regions(
 
         def back(pool: Pool, place: Any) -> None:
             n, at = place
-            p, truth = given(pool, n, at)
+            p, truth, factors = given(pool, n, at)
             out, work = gradient[n, :, at], pool.empty(p.a.shape)
             out.fill(0.0)
             for each, slope in zip(g[:, n, :, None], formula.slopes(XP, p, truth, *numbers), strict=True):
-                out += np.multiply(array(slope), each, out=work.a)
+                if type(slope) is Tile:
+                    out += np.multiply(slope.a, each, out=work.a)
+                elif slope:
+                    out += slope * each
             if activation == "softmax":
                 out -= np.add.reduce(np.multiply(out, p.a, out=work.a), axis=0)
                 out *= p.a
-            elif activation == "sigmoid":
-                # exp(-|x|) / (1 + exp(-|x|))^2, which is p (1 - p) with all its digits.
-                np.exp(np.negative(np.abs(zs[n, :, at], out=work.a), out=work.a), out=work.a)
-                out *= work.a
-                work.a += 1.0
-                out /= np.multiply(work.a, work.a, out=work.a)
+            for factor in factors:
+                out *= factor.a
             if ms is not None:
                 np.copyto(out, 0.0, where=~ms[n, :, at])
 
@@ -147,9 +148,11 @@ def regions(
     return _by_plane(np.asarray(found, dtype=np.float64), places, z.shape[0]).astype(z.dtype), vjp
 
 
-def _sigmoid(pool: Pool, x: Array, out: Array) -> None:
-    small = pool.empty(x.shape)
+def _sigmoid(pool: Pool, x: Array, out: Array) -> tuple[Tile, ...]:
+    """Write the sigmoid of a block; return factors of its slope, exp(-|x|) / (1 + exp(-|x|))^2 with all its digits."""
+    small, share = pool.empty(x.shape), pool.empty(x.shape)
     np.exp(np.negative(np.abs(x, out=small.a), out=small.a), out=small.a)
+    np.divide(1.0, np.add(small.a, 1.0, out=share.a), out=share.a)
     np.maximum(small.a, x >= 0.0, out=out)
-    small.a += 1.0
-    out /= small.a
+    out *= share.a
+    return small, share, share

@@ -22,11 +22,12 @@ def regions(
     if t.ndim < z.ndim and activation == "softmax" and formula is AREAS:
         counts = label_counts(xp, t, valid, z.shape[1], z.dtype)
         return torch.cat([_label_areas(xp, z, t, valid), counts.unsqueeze(0)])
-    return _any_regions(xp, z, t, valid, activation, formula, *numbers)
+    # torch's sigmoid is a single pass, and NumPy's is not.
+    kernel = _of_softmax if activation == "softmax" else _native
+    return kernel(xp, z, t, valid, activation, formula, *numbers)
 
 
-@hosted("regions")
-def _any_regions(
+def _native(
     xp: Namespace, z: Array, t: Array, valid: Array | None, activation: str | None, formula: Formula, *numbers: float
 ) -> Array:
     x, t, entries = opened(xp, z, t, valid)
@@ -34,6 +35,9 @@ def _any_regions(
     if activation == "sigmoid":
         p = where_or(xp, entries, torch.sigmoid(x), 0.0)
     return generic.summed(xp, p, where_or(xp, entries, t, 0.0), formula, *numbers)
+
+
+_of_softmax = hosted("regions")(_native)
 
 
 def _label_and_class_sums(p: Array, at_label: Array, labels: Array) -> Array:
