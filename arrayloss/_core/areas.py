@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from arrayloss._core import reduce
-from arrayloss._core.inputs import Inputs, open_probabilities
+from arrayloss._core.classes import open_probabilities
+from arrayloss._core.inputs import Inputs
 from arrayloss._core.options import check
 from arrayloss._machines.formula import AREAS, Formula, above
 

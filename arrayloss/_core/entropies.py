@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from arrayloss._core import reduce
-from arrayloss._core.inputs import Inputs, open_classes
+from arrayloss._core.classes import open_classes
+from arrayloss._core.inputs import Inputs
 from arrayloss._machines.formula import CROSS, Formula, OfClasses
 
 Array = Any

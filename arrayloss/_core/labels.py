@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+from arrayloss._core import errors
+from arrayloss._core.library import common_library
+from arrayloss._core.ranges import poison
 from arrayloss._machines.namespace import LABELS, Library, dtype_name
 
 Array = Any
@@ -83,6 +86,25 @@ def _ignored_label(kind: str, index: Array, ignore_index: int | None) -> int | N
     return ignore_index if ignore_index <= high else ignore_index - (high - low + 1)
 
 
+def open_map(function: str, target: Array) -> tuple[Library, str]:
+    """Return the library and the dtype of label maps."""
+    library, kind = common_library(function, {"target": target}), dtype_name(target)
+    if kind not in LABELS:
+        raise errors.dtype(function, "target", target, "integer labels or bool")
+    return library, kind
+
+
+def mapped(function: str, target: Array, make: Callable[[Library, Array], tuple[Array, Array | None]]) -> Array:
+    """Return what is made of label maps `(N, H, W)`: 0 and 1 where it is valid, in their dtype, and else the label."""
+    library, kind = open_map(function, target)
+    if target.ndim != 3:
+        raise errors.shape(function, "target", target, "(N, H, W)")
+    xp = library.xp
+    made, valid = make(library, target)
+    made = xp.astype(made, xp.uint8 if kind == "bool" else target.dtype)
+    return made if valid is None else xp.where(valid, made, target)
+
+
 def read_map(
     function: str, library: Library, labels: Array, ignore_index: int | None
 ) -> tuple[Array, Array | None, tuple[float, float] | None]:
@@ -149,14 +171,6 @@ def open_labels(
     wrong = (labels < 0) | (labels >= classes)
     safe = xp.where(wrong if valid is None else wrong | ~valid, xp.zeros_like(labels), labels)
     return safe, valid, poison(library, wrong if valid is None else wrong & valid)
-
-
-def poison(library: Library, wrong: Array) -> Array:
-    """Return 1, or NaN if anything is wrong, 0-d: what a loss that cannot raise is multiplied by."""
-    xp = library.xp
-    any_wrong = library.kernels.any_of(xp, wrong)
-    one = xp.astype(any_wrong, xp.float32) * 0.0 + 1.0
-    return library.kernels.where_or(xp, ~any_wrong, one, math.nan)
 
 
 def _refuse_labels(

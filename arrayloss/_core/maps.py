@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from arrayloss._core import advice
-from arrayloss._core.inputs import (
-    Inputs,
-    class_axis,
-    class_axis_to_1,
-    open_logits,
-    pair,
-    target_form,
-)
-from arrayloss._core.labels import open_labels, poison, tell_mask
+from arrayloss._core import advice, errors
+from arrayloss._core.classes import target_form
+from arrayloss._core.inputs import Inputs
+from arrayloss._core.labels import open_labels, tell_mask
+from arrayloss._core.logits import class_axis, class_axis_to_1, open_logits, pair
+from arrayloss._core.ranges import poison
 from arrayloss._machines.namespace import FLOATS, HALVES, LABELS, Library, device_of, dtype_name
 
 Array = Any
@@ -31,14 +27,12 @@ def open_points(function: str, logits: Any, target: Array, axis: int, ignore_ind
     scores, points = pair(function, logits, "point logits, points")
     library, x = open_logits(function, {"logits[0]": scores, "logits[1]": points, "target": target}, "logits[0]")
     if scores.ndim != 3:
-        raise ValueError(f"{function}: logits[0] has shape {tuple(scores.shape)}, expected (N, C, P)")
+        raise errors.shape(function, "logits[0]", scores, "(N, C, P)")
     axis = class_axis(function, scores, axis)
     x = class_axis_to_1(library.xp, x, axis)
     if points.ndim != 3 or points.shape[0] != x.shape[0] or points.shape[1] != x.shape[2] or points.shape[2] == 0:
-        raise ValueError(
-            f"{function}: logits[1] has shape {tuple(points.shape)}, expected ({x.shape[0]}, {x.shape[2]}, D): the D "
-            f"coordinates of each point of logits[0] of shape {tuple(scores.shape)}"
-        )
+        expected = f"({x.shape[0]}, {x.shape[2]}, D): the D coordinates of each point of logits[0] of shape "
+        raise errors.shape(function, "logits[1]", points, expected, str(tuple(scores.shape)))
     space = _space(function, target, x.shape[0], points.shape[2])
     place, outside = _pixels_of(function, library, points, space)
     # Points are few and maps are large: labels that no point lies in are not looked at.
@@ -53,17 +47,18 @@ def _space(function: str, target: Array, images: int, dimensions: int) -> tuple[
     shape = tuple(target.shape)
     space = shape[2:] if len(shape) == dimensions + 2 and shape[1] == 1 else shape[1:]
     if len(space) != dimensions or shape[0] != images or 0 in space:
-        raise ValueError(
-            f"{function}: target has shape {shape}, expected label maps of shape ({images}, *S) or ({images}, 1, *S) "
-            f"with {dimensions} axes of space, at least one pixel long, for points of {dimensions} coordinates"
+        expected = (
+            f"label maps of shape ({images}, *S) or ({images}, 1, *S) with {dimensions} axes of space, at least one "
+            f"pixel long, for points of {dimensions} coordinates"
         )
+        raise errors.shape(function, "target", target, expected)
     _only_labels(function, target)
     return space
 
 
 def _only_labels(function: str, target: Array) -> None:
     if dtype_name(target) not in LABELS:
-        raise TypeError(f"{function}: target has dtype {dtype_name(target)}, expected integer class labels or bool")
+        raise errors.dtype(function, "target", target, "integer class labels or bool")
 
 
 def _pixels_of(function: str, library: Library, points: Array, space: tuple[int, ...]) -> tuple[Array, Array | None]:
@@ -71,16 +66,14 @@ def _pixels_of(function: str, library: Library, points: Array, space: tuple[int,
     xp, k = library.xp, library.kernels
     kind = dtype_name(points)
     if kind not in FLOATS:
-        raise TypeError(f"{function}: logits[1] has dtype {kind}, expected a real floating dtype: points in [0, 1]")
+        raise errors.dtype(function, "logits[1]", points, "a real floating dtype: points in [0, 1]")
     points = k.constant(xp.astype(points, xp.float32) if kind in HALVES else points)
     found, bad = k.host_range(points), None
     if found is None:
         inside = (points >= 0.0) & (points <= 1.0)
         points, bad = k.where_or(xp, inside, points, 0.0), poison(library, ~inside)
     elif not (found[0] >= 0.0 and found[1] <= 1.0):
-        raise ValueError(
-            f"{function}: logits[1] holds values from {found[0]:g} to {found[1]:g}, expected points in [0, 1]"
-        )
+        raise errors.values(function, "logits[1]", found, "points in [0, 1]")
     place = None
     for i, size in enumerate(space):
         # Rounded towards 0, which is down. A point at 1 lies in the last pixel.
@@ -96,15 +89,13 @@ def open_scenes(
     """Check scores `(N, C)` of whole images against label maps; return them with which classes each map holds."""
     library, x = open_logits(function, {"logits": logits, "target": target})
     if logits.ndim not in (1, 2):
-        raise ValueError(f"{function}: logits has shape {tuple(logits.shape)}, expected (N, C) or (C,)")
+        raise errors.shape(function, "logits", logits, "(N, C) or (C,)")
     axis, batched = class_axis(function, logits, axis), logits.ndim == 2
     x = class_axis_to_1(library.xp, x, axis)
     shape = tuple(target.shape)
     if batched and (not shape or shape[0] != x.shape[0]):
-        raise ValueError(
-            f"{function}: target has shape {shape}, expected a label map for each image, ({x.shape[0]}, *S), for "
-            f"logits of shape {tuple(logits.shape)}"
-        )
+        expected = f"a label map for each image, ({x.shape[0]}, *S), for logits of shape {tuple(logits.shape)}"
+        raise errors.shape(function, "target", target, expected)
     _only_labels(function, target)
     rows = (x.shape[0], math.prod(shape[1:] if batched else shape))
     held, bad = _classes_held(function, library, target, rows, x.shape[1], ignore_index)
@@ -138,10 +129,8 @@ def open_map_of_one_score(function: str, logits: Array, target: Array, axis: int
     library, x = open_logits(function, {"logits": logits, "target": target})
     axis = class_axis(function, logits, axis)
     if logits.ndim != 4 or logits.shape[axis] != 1:
-        raise ValueError(
-            f"{function}: logits has shape {tuple(logits.shape)}, expected images of one score, (N, 1, H, W)"
-            + advice.of_shapes(function, logits, target, axis)
-        )
+        more = advice.of_shapes(function, logits, target, axis)
+        raise errors.shape(function, "logits", logits, "images of one score, (N, 1, H, W)", more)
     target_form(function, logits, target, axis, probabilities=False)
     x = class_axis_to_1(library.xp, x, axis)
     return library, x, library.xp.reshape(target, (x.shape[0], *x.shape[2:])), axis

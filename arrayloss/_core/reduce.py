@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from arrayloss._core.inputs import Inputs, class_axis_back
+from arrayloss._core.inputs import Inputs
+from arrayloss._core.logits import class_axis_back
 from arrayloss._machines.formula import Formula
 
 Array = Any

@@ -8,17 +8,10 @@ from typing import Any, TypeVar
 
 from arrayloss._core import reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import (
-    Inputs,
-    class_axis,
-    class_axis_back,
-    class_axis_to_1,
-    mapped,
-    open_binary,
-    open_logits,
-    shape_of,
-)
-from arrayloss._core.labels import read_map
+from arrayloss._core.classes import open_binary
+from arrayloss._core.inputs import Inputs, shape_of
+from arrayloss._core.labels import mapped, read_map
+from arrayloss._core.logits import class_axis, class_axis_back, class_axis_to_1, open_logits
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
 from arrayloss._machines.formula import BINARY

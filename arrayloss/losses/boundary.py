@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from arrayloss._core import reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import Inputs, class_axis_back, class_axis_to_1, open_classes
+from arrayloss._core.classes import open_classes
+from arrayloss._core.inputs import Inputs
+from arrayloss._core.logits import class_axis_back, class_axis_to_1
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
 from arrayloss._machines.generic.windows import TRIANGLE

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from arrayloss._core import reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import Inputs, open_classes
+from arrayloss._core.classes import open_classes
+from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
 

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from arrayloss._core import euclidean, reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import Inputs, open_classes, open_map
-from arrayloss._core.labels import open_labels
+from arrayloss._core.classes import open_classes
+from arrayloss._core.inputs import Inputs
+from arrayloss._core.labels import open_labels, open_map
 from arrayloss._core.library import library_of
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check

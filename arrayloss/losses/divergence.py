@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from arrayloss._core import reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import Inputs, open_teacher
+from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
+from arrayloss._core.teachers import open_teacher
 from arrayloss._machines.formula import Formula, OfClasses
 from arrayloss.losses.cross_entropy import reduce_pixels
 

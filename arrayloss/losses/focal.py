@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from arrayloss._core import entropies, reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import Inputs, open_binary
+from arrayloss._core.classes import open_binary
+from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
 from arrayloss._machines.formula import Formula

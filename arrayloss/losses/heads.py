@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from arrayloss._core import entropies, maps, reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import Inputs, class_axis_back, mapped
-from arrayloss._core.labels import read_map
+from arrayloss._core.inputs import Inputs
+from arrayloss._core.labels import mapped, read_map
+from arrayloss._core.logits import class_axis_back
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
 from arrayloss._machines.formula import NEVER

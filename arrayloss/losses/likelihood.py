@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from arrayloss._core import reduce
 from arrayloss._core.call import public
-from arrayloss._core.inputs import open_entries, pair
+from arrayloss._core.entries import open_entries
+from arrayloss._core.logits import pair
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
 from arrayloss._machines.formula import Array, Formula, Namespace

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from arrayloss._core.areas import areas_of
 from arrayloss._core.call import public, public_caller, quietly
+from arrayloss._core.classes import open_binary
 from arrayloss._core.entropies import opened
-from arrayloss._core.inputs import Inputs, class_axis_to_1, open_binary
+from arrayloss._core.inputs import Inputs
 from arrayloss._core.library import library_of
+from arrayloss._core.logits import class_axis_to_1
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
 from arrayloss.losses import binary, cross_entropy, dice
