@@ -197,12 +197,12 @@ def all_backends(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure speed, memory, growth and the whole catalogue beside the peers, and draw the plots.
+    """Measure speed, memory, soft targets, growth and the whole catalogue beside the peers, and draw the plots.
 
     `-- --quick` only tries every row.
     """
     session.install(TORCH, *EXTRAS["jax"], *group("bench"), "-e", ".")
-    for what in ("speed", "memory", "growth", "catalogue"):
+    for what in ("speed", "memory", "shares", "growth", "catalogue"):
         # Only a whole run replaces the results that the documentation shows.
         kept = () if session.posargs else ("--json", f"benchmarks/results/{what}.json")
         session.run("python", f"benchmarks/{what}.py", *kept, *session.posargs)

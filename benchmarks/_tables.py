@@ -113,6 +113,33 @@ def memory(records: Records) -> str:
     return "\n\n".join(per_library(records, body))
 
 
+#: Times the time of labels, and logits of memory, that soft and smoothed targets may take.
+SHARES = (1.3, 1.6)
+
+
+def shares(records: Records) -> str:
+    """Return what soft and smoothed targets take beside labels."""
+
+    def body(rows: Records) -> str:
+        head = ["cross entropy of", "ms", "beside labels", "target", "", "memory in logits", "target", ""]
+        return table(
+            head,
+            [
+                [
+                    r["target"],
+                    _ms(r["time"]),
+                    f"{r['ratio']:.2f}",
+                    *met(r["ratio"], SHARES[0]),
+                    f"{r['logits']:.2f}",
+                    *met(r["logits"], SHARES[1]),
+                ]
+                for r in rows
+            ],
+        )
+
+    return "\n\n".join(per_library(records, body))
+
+
 def growth(records: Records) -> str:
     """Return times per pixel and what they grow by."""
 
@@ -162,6 +189,9 @@ def missed(records: dict[str, Records]) -> str:
         aims.append(("memory", _row(r), r["ours"] / r["theirs"], r["targets"][1]))
     for r in records["catalogue"]:
         aims += [(f"{kind}, catalogue", _row(r), r[f"{kind} ratio"], CATALOGUE) for kind in ("time", "memory")]
+    for r in records["shares"]:
+        row = f"{TITLES[r['library']]}: cross entropy of {r['target']}"
+        aims += [("time beside labels", row, r["ratio"], SHARES[0]), ("memory in logits", row, r["logits"], SHARES[1])]
     aims += [("exponent above the bound", _row(r), r["exponent"], r["target"]) for r in records["growth"]]
     aims = [aim for aim in aims if aim[3] is not None]
     over = [[*aim[:2], f"{aim[2]:.3f}", f"{aim[3]:.2f}"] for aim in aims if aim[2] > aim[3]]
@@ -179,6 +209,7 @@ def pages(folder: Path) -> dict[str, str]:
     draw: dict[str, Callable[[Records], str]] = {
         "speed": speed,
         "memory": memory,
+        "shares": shares,
         "growth": growth,
         "catalogue": catalogue,
     }
