@@ -6,9 +6,7 @@ from typing import Any
 
 from arrayloss._core import reduce
 from arrayloss._core.inputs import Inputs, open_classes
-from arrayloss._machines.formula import Formula, OfClasses
-
-Array = Any
+from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses
 
 
 def opened(function: str, logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
@@ -47,11 +45,11 @@ def of_classes(
     return k.classes(xp, inputs.logits, target, None, inputs.valid, class_weight, how), weights
 
 
-def _cross(xp: Any, log_p: Array, p: Array, t: Array) -> Array:
+def _cross(xp: Namespace, log_p: Array, p: Array, t: Array) -> Array:
     return -(t * log_p)
 
 
-def _cross_slopes(xp: Any, log_p: Array, p: Array, t: Array) -> Array:
+def _cross_slopes(xp: Namespace, log_p: Array, p: Array, t: Array) -> Array:
     return -t
 
 
