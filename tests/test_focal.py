@@ -242,6 +242,8 @@ def test_slopes_are_the_derivatives_of_losses(
         x = np.tile(np.concatenate([x, -x]), 3)
         t = np.repeat([0.0, 0.4, 1.0], len(x) // 3).astype(dtype)
     x = x.astype(dtype)
+    least = float(np.finfo(dtype).smallest_normal) ** 0.5
+    numbers = (*numbers, least) if name == "focal" else (*numbers, least, -math.log(least))
     found, second = derivatives(backend, formula, numbers, x, t)
     expected = formula.slopes(namespace(), x, t, *numbers)
     np.testing.assert_allclose(found, expected, rtol=1e-11 if dtype == "float64" else 2e-5, atol=1e-18)

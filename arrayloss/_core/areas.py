@@ -9,9 +9,7 @@ from arrayloss._core import reduce
 from arrayloss._core.classes import open_probabilities
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.options import check
-from arrayloss._machines.formula import AREAS, Formula, above
-
-Array = Any
+from arrayloss._machines.formula import AREAS, Array, Formula, Namespace, above
 
 
 @dataclass(frozen=True)
@@ -113,20 +111,20 @@ def _sums(inputs: Inputs, options: dict[str, Any], formula: Formula) -> list[Arr
     return [xp.sum(x, axis=0, keepdims=True) for x in each] if options["batch"] else each
 
 
-def _squares(xp: Any, p: Array, t: Array) -> tuple[Array, Array, Array]:
+def _squares(xp: Namespace, p: Array, t: Array) -> tuple[Array, Array, Array]:
     return p * t, p * p, t * t
 
 
-def _squares_slopes(xp: Any, p: Array, t: Array) -> tuple[Array, Array, Array]:
+def _squares_slopes(xp: Namespace, p: Array, t: Array) -> tuple[Array, Array, Array]:
     return t, 2.0 * p, xp.zeros_like(p)
 
 
-def _errors(xp: Any, p: Array, t: Array) -> tuple[Array, Array]:
+def _errors(xp: Namespace, p: Array, t: Array) -> tuple[Array, Array]:
     excess, lack = above(xp, p - t), above(xp, t - p)
     return excess * excess, lack * lack
 
 
-def _errors_slopes(xp: Any, p: Array, t: Array) -> tuple[Array, Array]:
+def _errors_slopes(xp: Namespace, p: Array, t: Array) -> tuple[Array, Array]:
     return 2.0 * above(xp, p - t), -2.0 * above(xp, t - p)
 
 

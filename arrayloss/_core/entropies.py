@@ -7,9 +7,7 @@ from typing import Any
 from arrayloss._core import reduce
 from arrayloss._core.classes import open_classes
 from arrayloss._core.inputs import Inputs
-from arrayloss._machines.formula import CROSS, Formula, OfClasses
-
-Array = Any
+from arrayloss._machines.formula import CROSS, Array, Formula, OfClasses
 
 
 def opened(function: str, logits: Array, target: Array, options: dict[str, Any]) -> Inputs:

@@ -176,6 +176,11 @@ class Inputs:
         return float(self.xp.finfo(self.logits.dtype).smallest_normal) ** 0.5
 
     @property
+    def largest(self) -> float:
+        """The largest finite number of the dtype of the logits."""
+        return float(self.xp.finfo(self.logits.dtype).max)
+
+    @property
     def valid_entries(self) -> Array | None:
         """The mask of entries that are not ignored, of the shape of the logits; None: nothing is."""
         if self.valid is None or self.valid.ndim == self.logits.ndim:

@@ -3,8 +3,10 @@
 A formula is a plain function of a namespace `xp`, arrays of one shape and numbers. Machines run it: on whole arrays, on
 tiles that stay in the cache, class by class, within a kernel. So that all of them can, it uses operators (but `**`:
 `xp.pow`), comparisons as the mask of `where`, `xp.exp log log1p expm1 abs sign maximum minimum where sqrt tanh pow
-zeros_like ones_like full_like`, numbers given as options, and helpers that are functions of a module; no lambda, no
-closure, no look at a dtype. The tests hold every formula to that.
+zeros_like ones_like full_like`, numbers given as options or named in a module, on which it may branch, and helpers that
+are functions of a module; no lambda, no closure, no look at a dtype. The tests hold every formula to that.
+
+Numbers that depend on the dtype are options too, which a loss computes: those of the loss come first, then these.
 
 Forms are chosen for what differentiates and compiles them. Absolute values that have a kink are a maximum of two: the
 libraries agree on the derivative of that at a tie, the mean of both sides, but not on that of `abs`. In losses, which
@@ -75,6 +77,11 @@ def above(xp: Namespace, x: Array) -> Array:
     return xp.maximum(x, xp.zeros_like(x))
 
 
+def step(xp: Namespace, x: Array) -> Array:
+    """Return the slope of max(x, 0): 1/2 at 0. No selection, which costs several times as much."""
+    return 0.5 + 0.5 * xp.sign(x)
+
+
 def limited(xp: Namespace, x: Array, bound: float) -> Array:
     """Return x limited to [-bound, bound]."""
     top = xp.full_like(x, bound)
@@ -88,8 +95,8 @@ def _binary(xp: Namespace, x: Array, t: Array) -> Array:
     # softplus(x) - t x, where nothing cancels if the score is large and right, and 0 times infinity counts nothing.
     zero = xp.zeros_like(x)
     rest = 1.0 - t
-    above, below = xp.where(rest > 0.0, xp.maximum(x, zero), zero), xp.where(t > 0.0, xp.minimum(x, zero), zero)
-    return xp.log1p(xp.exp(-xp.abs(x))) + (rest * above - t * below)
+    up, down = xp.where(rest > 0.0, xp.maximum(x, zero), zero), xp.where(t > 0.0, xp.minimum(x, zero), zero)
+    return xp.log1p(xp.exp(-xp.abs(x))) + (rest * up - t * down)
 
 
 def _binary_slopes(xp: Namespace, x: Array, t: Array) -> Array:

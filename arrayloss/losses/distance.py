@@ -13,11 +13,10 @@ from arrayloss._core.labels import open_labels, open_map
 from arrayloss._core.library import library_of
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formula import Formula, OfClasses
+from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses
 from arrayloss._machines.namespace import device_of
 
 A = TypeVar("A")
-Array = Any
 
 
 @public
@@ -245,7 +244,7 @@ def boundary_loss(
     return reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
 
 
-def _mean(xp: Any, log_p: Array, p: Array, distance: Array) -> Array:
+def _mean(xp: Namespace, log_p: Array, p: Array, distance: Array) -> Array:
     return p * distance
 
 
@@ -398,12 +397,12 @@ def hausdorff_dt_loss(
     return reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
 
 
-def _squares(xp: Any, log_p: Array, p: Array, t: Array, field: Array) -> Array:
+def _squares(xp: Namespace, log_p: Array, p: Array, t: Array, field: Array) -> Array:
     error = p - t
     return error * error * field
 
 
-def _squares_slopes(xp: Any, log_p: Array, p: Array, t: Array, field: Array) -> Array:
+def _squares_slopes(xp: Namespace, log_p: Array, p: Array, t: Array, field: Array) -> Array:
     return 2.0 * ((p - t) * field) * p
 
 

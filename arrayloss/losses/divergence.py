@@ -11,12 +11,10 @@ from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
 from arrayloss._core.teachers import open_teacher
-from arrayloss._machines.formula import Formula, OfClasses
+from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses
 from arrayloss.losses.cross_entropy import reduce_pixels
 
 A = TypeVar("A")
-Array = Any
-Namespace = Any
 
 
 # Both divergences are sums of terms that all but cancel where p and q are close. What is added below is 0 over all

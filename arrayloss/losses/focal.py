@@ -12,10 +12,9 @@ from arrayloss._core.classes import open_binary
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formula import Formula
+from arrayloss._machines.formula import Array, Formula, Namespace, above, limited, step
 
 A = TypeVar("A")
-Array = Any
 
 #: Where exp(-x) is 0 in every dtype, so that scores and losses beyond need not enter it.
 _FAR = 1e3
@@ -114,7 +113,7 @@ def focal_loss(
     )
     inputs = entropies.opened("focal_loss", logits, target, options)
     return entropies.reduced(
-        inputs, _alpha(inputs, options["alpha"]), options, _FOCAL, _FOCAL_OF_CLASS, options["gamma"]
+        inputs, _alpha(inputs, options["alpha"]), options, _FOCAL, _FOCAL_OF_CLASS, options["gamma"], inputs.least
     )
 
 
@@ -126,49 +125,61 @@ def _alpha(inputs: Inputs, alpha: Any) -> Array | None:
     return given if given.ndim else inputs.xp.broadcast_to(given, (inputs.classes,))
 
 
-def _least(xp: Any, x: Array) -> float:
-    """Return a number far below what counts, of which no power from gamma - 2 on overflows."""
-    return float(xp.finfo(x.dtype).smallest_normal) ** 0.5
+# `least` is a number far below what counts, of which no power from gamma - 2 on overflows.
 
 
-def _floored(xp: Any, u: Array) -> Array:
+def _floored(xp: Namespace, u: Array, least: float) -> Array:
     """Return u where it counts, and nowhere a number whose powers are singular."""
-    return xp.maximum(u, xp.full_like(u, _least(xp, u)))
+    return xp.maximum(u, xp.full_like(u, least))
 
 
-def _power(u: Array, exponent: float) -> Array:
-    """Return u to a power; the small whole ones that are common are products, several times as fast."""
-    if exponent == 1.0:
-        return u
-    if exponent not in (2.0, 3.0, 4.0):
-        return u**exponent
-    square = u * u
-    return square if exponent == 2.0 else square * (u if exponent == 3.0 else square)
+def _power(xp: Namespace, u: Array, exponent: float) -> Array:
+    """Return u to a power; of the common ones a product or a root, several times as fast."""
+    if exponent == 0.0:
+        power = xp.ones_like(u)
+    elif exponent == 0.5:
+        power = xp.sqrt(u)
+    elif exponent == 1.0:
+        power = u
+    elif exponent == 2.0:
+        power = u * u
+    elif exponent == 3.0:
+        power = u * u * u
+    elif exponent == 4.0:
+        square = u * u
+        power = square * square
+    else:
+        power = xp.pow(u, exponent)
+    return power
 
 
-def _capped(xp: Any, x: Array) -> Array:
+def _capped(xp: Namespace, x: Array) -> Array:
     """Return x >= 0 up to where exp(-x) is 0: beyond, a product of both would be no number or a wrong one."""
     return xp.minimum(x, xp.full_like(x, _FAR))
 
 
-def _focal_losses(xp: Any, x: Array, t: Array | None, gamma: float) -> Array:
+def _focal_losses(xp: Namespace, x: Array, t: Array | None, gamma: float, least: float) -> Array:
     # expm1 keeps the digits of 1 - p where p is almost 1.
-    missed = _floored(xp, -xp.expm1(-_capped(xp, x)))
-    return _power(missed, gamma) * x
+    missed = _floored(xp, -xp.expm1(-_capped(xp, x)), least)
+    return _power(xp, missed, gamma) * x
 
 
-def _focal_slopes(xp: Any, x: Array, t: Array | None, gamma: float) -> Array:
-    x = _capped(xp, x)
-    missed = _floored(xp, -xp.expm1(-x))
-    return _power(missed, gamma) + gamma * _power(missed, gamma - 1.0) * (x * xp.exp(-x))
+def _focal_slopes(xp: Namespace, x: Array, t: Array | None, gamma: float, least: float) -> Array:
+    if gamma == 0.0:
+        slopes = xp.ones_like(x)
+    else:
+        near = _capped(xp, x)
+        missed = _floored(xp, -xp.expm1(-near), least)
+        slopes = _power(xp, missed, gamma - 1.0) * (missed + gamma * (near * xp.exp(-near)))
+    return slopes
 
 
-def _focal_of_class(xp: Any, log_p: Array, p: Array, t: Array, gamma: float) -> Array:
-    return t * _focal_losses(xp, -log_p, None, gamma)
+def _focal_of_class(xp: Namespace, log_p: Array, p: Array, t: Array, gamma: float, least: float) -> Array:
+    return t * _focal_losses(xp, -log_p, t, gamma, least)
 
 
-def _focal_of_class_slopes(xp: Any, log_p: Array, p: Array, t: Array, gamma: float) -> Array:
-    return -t * _focal_slopes(xp, -log_p, None, gamma)
+def _focal_of_class_slopes(xp: Namespace, log_p: Array, p: Array, t: Array, gamma: float, least: float) -> Array:
+    return -t * _focal_slopes(xp, -log_p, t, gamma, least)
 
 
 #: (1 - p)^gamma x of x = -log p, of the label and of each class by its share.
@@ -275,56 +286,74 @@ def sigmoid_focal_loss(
         "sigmoid_focal_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
     )
     weights = (1.0, 1.0) if options["alpha"] is None else (options["alpha"], 1.0 - options["alpha"])
-    return reduce.entries(inputs, options["reduction"], _SIGMOID_FOCAL, options["gamma"], *weights)
+    return reduce.entries(
+        inputs, options["reduction"], _SIGMOID_FOCAL, options["gamma"], *weights, *_least_and_far(inputs)
+    )
+
+
+def _least_and_far(inputs: Inputs) -> tuple[float, float]:
+    """Return the least probability that counts, and how far below 0 its score is."""
+    return inputs.least, -math.log(inputs.least)
 
 
 # The formulas of scores do with minima and maxima, since selections cost several times as much.
 
 
-def _margins(xp: Any, x: Array) -> tuple[Array, Array, Array]:
+def _margins(xp: Namespace, x: Array, least: float) -> tuple[Array, Array, Array]:
     """Return max(x, 0) and max(-x, 0), and log(1 + exp(-|x|)), which makes softplus(x) and softplus(-x) of them.
 
     They are finite: an infinite score on the right side is to cost nothing, not 0 times infinity. A difference of them
     would do for x, but its derivatives would lose the digits of a small slope.
     """
-    largest, zero = xp.full_like(x, 1.0 / _least(xp, x)), xp.zeros_like(x)
-    x = xp.minimum(xp.maximum(x, -largest), largest)
-    minus = -x
-    return xp.maximum(x, zero), xp.maximum(minus, zero), xp.log1p(xp.exp(xp.minimum(x, minus)))
+    near = limited(xp, x, 1.0 / least)
+    minus = -near
+    return above(xp, near), above(xp, minus), xp.log1p(xp.exp(xp.minimum(near, minus)))
 
 
-def _sigmoids(xp: Any, x: Array) -> tuple[Array, Array]:
-    """Return sigmoid(x), no less than the floor of `_floored`, and sigmoid(-x)."""
-    odds = xp.exp(xp.minimum(-x, xp.full_like(x, -math.log(_least(xp, x)))))
+def _sigmoids(xp: Namespace, x: Array, far: float) -> tuple[Array, Array]:
+    """Return sigmoid(x), no less than where x is -far, and sigmoid(-x)."""
+    odds = xp.exp(xp.minimum(-x, xp.full_like(x, far)))
     p = 1.0 / (1.0 + odds)
     return p, odds * p
 
 
-def _binary_entropy(xp: Any, x: Array, t: Array, f: Array) -> Array:
-    above, below, rest = _margins(xp, x)
-    return (f * above + t * below) + rest
+def _binary_entropy(xp: Namespace, x: Array, t: Array, f: Array, least: float) -> Array:
+    up, down, rest = _margins(xp, x, least)
+    return (f * up + t * down) + rest
 
 
-def _sigmoid_focal_losses(xp: Any, x: Array, t: Array, gamma: float, positive: float, negative: float) -> Array:
-    p, n = _sigmoids(xp, x)
+def _sigmoid_focal_losses(
+    xp: Namespace, x: Array, t: Array, gamma: float, positive: float, negative: float, least: float, far: float
+) -> Array:
+    p, n = _sigmoids(xp, x, far)
     f = 1.0 - t
-    missed = _floored(xp, t * n + f * p)
-    return (negative + (positive - negative) * t) * (_power(missed, gamma) * _binary_entropy(xp, x, t, f))
+    missed = _floored(xp, t * n + f * p, least)
+    scale = negative + (positive - negative) * t
+    return scale * (_power(xp, missed, gamma) * _binary_entropy(xp, x, t, f, least))
 
 
-def _sigmoid_focal(xp: Any, x: Array, t: Array, gamma: float, positive: float, negative: float) -> tuple[Array, Array]:
-    p, n = _sigmoids(xp, x)
+def _sigmoid_focal_slopes(
+    xp: Namespace, x: Array, t: Array, gamma: float, positive: float, negative: float, least: float, far: float
+) -> Array:
+    _, slopes = _sigmoid_focal(xp, x, t, gamma, positive, negative, least, far)
+    return slopes
+
+
+def _sigmoid_focal(
+    xp: Namespace, x: Array, t: Array, gamma: float, positive: float, negative: float, least: float, far: float
+) -> tuple[Array, Array]:
+    p, n = _sigmoids(xp, x, far)
     f = 1.0 - t
-    entropy = _binary_entropy(xp, x, t, f)
+    entropy = _binary_entropy(xp, x, t, f, least)
     low, high = t * n, f * p
-    missed = _floored(xp, low + high)
+    missed = _floored(xp, low + high, least)
     # Of the factor, through the chance of the other side, and of the entropy.
     slopes = missed * (high - low) + gamma * (_capped(xp, entropy) * ((f - t) * (p * n)))
-    scale = (negative + (positive - negative) * t) * _power(missed, gamma - 1.0)
+    scale = (negative + (positive - negative) * t) * _power(xp, missed, gamma - 1.0)
     return scale * (missed * entropy), scale * slopes
 
 
-_SIGMOID_FOCAL = Formula(_sigmoid_focal_losses, lambda *given: _sigmoid_focal(*given)[1], _sigmoid_focal)
+_SIGMOID_FOCAL = Formula(_sigmoid_focal_losses, _sigmoid_focal_slopes, _sigmoid_focal)
 
 
 class SigmoidFocalLoss(Loss, function=sigmoid_focal_loss):
@@ -427,46 +456,61 @@ def asymmetric_loss(
     )
     inputs = open_binary("asymmetric_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"])
     numbers = (options[name] for name in ("gamma_neg", "gamma_pos", "clip"))
-    return reduce.entries(inputs, options["reduction"], _ASYMMETRIC, *numbers)
+    return reduce.entries(inputs, options["reduction"], _ASYMMETRIC, *numbers, *_least_and_far(inputs))
 
 
-def _shifted_entropy(xp: Any, shifted: Array, n: Array, plain: Array, clip: float) -> Array:
+def _shifted_entropy(xp: Namespace, shifted: Array, n: Array, plain: Array, clip: float) -> Array:
     """Return -log(1 - p_m), from p_m, 1 - p, and -log(1 - p) for no shift."""
     if clip == 0.0:
-        return plain
-    # The logarithm up to p_m = 1/2, and what is beyond it from 1 - p_m = (1 - p) + m: each keeps its digits.
-    up_to_half = xp.log1p(-xp.minimum(shifted, xp.full_like(shifted, 0.5)))
-    return -up_to_half - xp.log(xp.minimum(2.0 * (n + clip), xp.ones_like(n)))
+        entropy = plain
+    else:
+        # The logarithm up to p_m = 1/2, and what is beyond it from 1 - p_m = (1 - p) + m: each keeps its digits.
+        up_to_half = xp.log1p(-xp.minimum(shifted, xp.full_like(shifted, 0.5)))
+        entropy = -up_to_half - xp.log(xp.minimum(2.0 * (n + clip), xp.ones_like(n)))
+    return entropy
 
 
-def _both_entropies(xp: Any, x: Array) -> tuple[Array, Array]:
+def _both_entropies(xp: Namespace, x: Array, least: float) -> tuple[Array, Array]:
     """Return softplus(x) and softplus(-x), the entropies of targets 0 and 1."""
-    above, below, rest = _margins(xp, x)
-    return above + rest, below + rest
+    up, down, rest = _margins(xp, x, least)
+    return up + rest, down + rest
 
 
-def _asymmetric_losses(xp: Any, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float) -> Array:
-    (p, n), (of_0, of_1) = _sigmoids(xp, x), _both_entropies(xp, x)
-    shifted = xp.maximum(p - clip, xp.zeros_like(p))
-    negative = _power(_floored(xp, shifted), gamma_neg) * _shifted_entropy(xp, shifted, n, of_0, clip)
-    return t * (_power(_floored(xp, n), gamma_pos) * of_1) + (1.0 - t) * negative
+def _asymmetric_losses(
+    xp: Namespace, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float, least: float, far: float
+) -> Array:
+    p, n = _sigmoids(xp, x, far)
+    of_0, of_1 = _both_entropies(xp, x, least)
+    shifted = above(xp, p - clip)
+    negative = _power(xp, _floored(xp, shifted, least), gamma_neg) * _shifted_entropy(xp, shifted, n, of_0, clip)
+    return t * (_power(xp, _floored(xp, n, least), gamma_pos) * of_1) + (1.0 - t) * negative
 
 
-def _asymmetric(xp: Any, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float) -> tuple[Array, Array]:
-    (p, n), (of_0, of_1) = _sigmoids(xp, x), _both_entropies(xp, x)
-    positive = t * _power(_floored(xp, n), gamma_pos)
-    shifted = xp.maximum(p - clip, xp.zeros_like(p))
-    floored, entropy = _floored(xp, shifted), _shifted_entropy(xp, shifted, n, of_0, clip)
-    negative = (1.0 - t) * _power(floored, gamma_neg - 1.0)
+def _asymmetric_slopes(
+    xp: Namespace, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float, least: float, far: float
+) -> Array:
+    _, slopes = _asymmetric(xp, x, t, gamma_neg, gamma_pos, clip, least, far)
+    return slopes
+
+
+def _asymmetric(
+    xp: Namespace, x: Array, t: Array, gamma_neg: float, gamma_pos: float, clip: float, least: float, far: float
+) -> tuple[Array, Array]:
+    p, n = _sigmoids(xp, x, far)
+    of_0, of_1 = _both_entropies(xp, x, least)
+    positive = t * _power(xp, _floored(xp, n, least), gamma_pos)
+    shifted = above(xp, p - clip)
+    floored, entropy = _floored(xp, shifted, least), _shifted_entropy(xp, shifted, n, of_0, clip)
+    negative = (1.0 - t) * _power(xp, floored, gamma_neg - 1.0)
     losses = positive * of_1 + negative * (floored * entropy)
     slope = p if clip == 0.0 else p * n / (n + clip)
     # Below the shift nothing changes, and at it, a kink for gamma_neg = 0, half of it.
-    inside = negative * (0.5 + 0.5 * xp.sign(p - clip))
+    inside = negative * step(xp, p - clip)
     slopes = inside * (floored * slope + gamma_neg * (entropy * (p * n)))
     return losses, slopes - positive * (gamma_pos * (p * _capped(xp, of_1)) + n)
 
 
-_ASYMMETRIC = Formula(_asymmetric_losses, lambda *given: _asymmetric(*given)[1], _asymmetric)
+_ASYMMETRIC = Formula(_asymmetric_losses, _asymmetric_slopes, _asymmetric)
 
 
 class AsymmetricLoss(Loss, function=asymmetric_loss):

@@ -97,7 +97,7 @@ def poisson_nll_loss(
     )
     inputs = open_entries("poisson_nll_loss", logits, target, options["ignore_index"], counts=True)
     if options["log_input"]:
-        return reduce.entries(inputs, options["reduction"], _LOG_RATE, options["full"])
+        return reduce.entries(inputs, options["reduction"], _LOG_RATE, options["full"], inputs.largest)
     inputs = inputs.not_negative("logits", inputs.logits)
     return reduce.entries(inputs, options["reduction"], _RATE, options["full"], options["eps"])
 
@@ -112,14 +112,26 @@ class PoissonNLLLoss(Loss, function=poisson_nll_loss):
     ignore_index: int | None = None
 
 
-def _of_log_rate(xp: Namespace, x: Array, t: Array, full: bool) -> Array:
-    # A rate of 0 is a logarithm of -inf, which times a count of 0 would be NaN.
-    least = xp.full_like(x, -float(xp.finfo(x.dtype).max))
-    return _with_factorial(xp, xp.exp(x) - t * xp.maximum(x, least), t, full)
+#: Beyond it exp(x) is infinite in every dtype, whatever is subtracted.
+_FAR = 1e3
+
+
+def _of_log_rate(xp: Namespace, x: Array, t: Array, full: bool, largest: float) -> Array:
+    # A rate of 0 is a logarithm of -inf, which times a count of 0 would be NaN; so would an infinite difference be.
+    near = xp.minimum(xp.maximum(x, xp.full_like(x, -largest)), xp.full_like(x, _FAR))
+    return _with_factorial(xp, xp.exp(x) - t * near, t, full)
+
+
+def _of_log_rate_slopes(xp: Namespace, x: Array, t: Array, full: bool, largest: float) -> Array:
+    return xp.exp(x) - t
 
 
 def _of_rate(xp: Namespace, x: Array, t: Array, full: bool, eps: float) -> Array:
     return _with_factorial(xp, x - t * xp.log(_safe_rate(xp, x, t, eps)), t, full)
+
+
+def _of_rate_slopes(xp: Namespace, x: Array, t: Array, full: bool, eps: float) -> Array:
+    return 1.0 - t / _safe_rate(xp, x, t, eps)
 
 
 def _safe_rate(xp: Namespace, x: Array, t: Array, eps: float) -> Array:
@@ -128,16 +140,15 @@ def _safe_rate(xp: Namespace, x: Array, t: Array, eps: float) -> Array:
 
 
 def _with_factorial(xp: Namespace, losses: Array, t: Array, full: bool) -> Array:
-    if not full:
-        return losses
-    large = t > 1.0
-    safe = xp.where(large, t, xp.ones_like(t))
-    stirling = (safe + 0.5) * xp.log(safe) - safe + _HALF_LOG_2_PI
-    return losses + xp.where(large, stirling, xp.zeros_like(t))
+    if full:
+        safe = xp.maximum(t, xp.ones_like(t))
+        stirling = (safe + 0.5) * xp.log(safe) - safe + _HALF_LOG_2_PI
+        losses = losses + xp.where(t > 1.0, stirling, xp.zeros_like(t))
+    return losses
 
 
-_LOG_RATE = Formula(_of_log_rate, lambda xp, x, t, full: xp.exp(x) - t)
-_RATE = Formula(_of_rate, lambda xp, x, t, full, eps: 1.0 - t / _safe_rate(xp, x, t, eps))
+_LOG_RATE = Formula(_of_log_rate, _of_log_rate_slopes)
+_RATE = Formula(_of_rate, _of_rate_slopes)
 
 
 @public

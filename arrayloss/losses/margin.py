@@ -10,44 +10,39 @@ from arrayloss._core.call import public
 from arrayloss._core.classes import open_binary, open_classes
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formula import Formula, OfClasses, above
+from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses, above, step
 
 A = TypeVar("A")
-Array = Any
-Namespace = Any
 
 
-def _step(xp: Namespace, x: Array) -> Array:
-    """Return the slope of max(0, x): 1/2 at 0, the mean of both sides. No selection, which is slow on torch."""
-    steep = float(xp.finfo(x.dtype).max) ** 0.5
-    return xp.minimum(above(xp, x * steep + 0.5), xp.ones_like(x))
-
-
-def _short(x: Array, t: Array) -> Array:
+def _short(xp: Namespace, x: Array, t: Array) -> Array:
     """Return what is missing to the margin."""
     return 1.0 - (2.0 * t - 1.0) * x
 
 
 def _hinge(xp: Namespace, x: Array, t: Array) -> Array:
-    return above(xp, _short(x, t))
+    return above(xp, _short(xp, x, t))
 
 
 def _hinge_slopes(xp: Namespace, x: Array, t: Array) -> Array:
-    return (1.0 - 2.0 * t) * _step(xp, _short(x, t))
+    return (1.0 - 2.0 * t) * step(xp, _short(xp, x, t))
 
 
-def _within(xp: Namespace, x: Array, t: Array) -> Array:
-    """Return max(0, what is missing), at most what has a finite square."""
-    return xp.minimum(above(xp, _short(x, t)), xp.full_like(x, float(xp.finfo(x.dtype).max) ** 0.5))
+# `most` is the largest number that has a finite square.
 
 
-def _squared(xp: Namespace, x: Array, t: Array) -> Array:
-    short = _within(xp, x, t)
+def _within(xp: Namespace, x: Array, t: Array, most: float) -> Array:
+    """Return max(0, what is missing), at most `most`."""
+    return xp.minimum(_hinge(xp, x, t), xp.full_like(x, most))
+
+
+def _squared(xp: Namespace, x: Array, t: Array, most: float) -> Array:
+    short = _within(xp, x, t, most)
     return short * short
 
 
-def _squared_slopes(xp: Namespace, x: Array, t: Array) -> Array:
-    return (2.0 - 4.0 * t) * _within(xp, x, t)
+def _squared_slopes(xp: Namespace, x: Array, t: Array, most: float) -> Array:
+    return (2.0 - 4.0 * t) * _within(xp, x, t, most)
 
 
 def _gap(xp: Namespace, gap: Array, own: Array, p: int, margin: float) -> Array:
@@ -56,7 +51,7 @@ def _gap(xp: Namespace, gap: Array, own: Array, p: int, margin: float) -> Array:
 
 
 def _gap_slopes(xp: Namespace, gap: Array, own: Array, p: int, margin: float) -> Array:
-    return (1.0 - own) * (_step(xp, gap + margin) if p == 1 else 2.0 * above(xp, gap + margin))
+    return (1.0 - own) * (step(xp, gap + margin) if p == 1 else 2.0 * above(xp, gap + margin))
 
 
 _HINGE = Formula(_hinge, _hinge_slopes)
@@ -207,7 +202,8 @@ def _entrywise(
     """Return the reduced losses that a formula gives each entry."""
     options = check(function, ignore_index=ignore_index, reduction=reduction, axis=axis)
     inputs = open_binary(function, logits, target, axis=options["axis"], ignore_index=options["ignore_index"])
-    return reduce.entries(inputs, options["reduction"], formula)
+    numbers = (inputs.largest**0.5,) if formula is _SQUARED else ()
+    return reduce.entries(inputs, options["reduction"], formula, *numbers)
 
 
 @public

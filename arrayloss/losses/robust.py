@@ -9,10 +9,9 @@ from arrayloss._core import entropies, reduce
 from arrayloss._core.call import public
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formula import Formula, OfClasses
+from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses
 
 A = TypeVar("A")
-Array = Any
 
 
 @public
@@ -108,22 +107,22 @@ def poly_loss(
     return entropies.reduced(inputs, class_weight, options, _MIXED, _MIXED_OF_CLASS, 1.0, options["epsilon"])
 
 
-def _mixed_losses(xp: Any, x: Array, t: Array | None, entropy: float, missed: float) -> Array:
+def _mixed_losses(xp: Namespace, x: Array, t: Array | None, entropy: float, missed: float) -> Array:
     bounded = missed * -xp.expm1(-x)
     # Without cross entropy not even an infinite one counts.
     return bounded if entropy == 0.0 else entropy * x + bounded
 
 
-def _mixed_slopes(xp: Any, x: Array, t: Array | None, entropy: float, missed: float) -> Array:
+def _mixed_slopes(xp: Namespace, x: Array, t: Array | None, entropy: float, missed: float) -> Array:
     return entropy + missed * xp.exp(-x)
 
 
-def _mixed_of_class(xp: Any, log_p: Array, p: Array, t: Array, entropy: float, missed: float) -> Array:
-    return t * _mixed_losses(xp, -log_p, None, entropy, missed)
+def _mixed_of_class(xp: Namespace, log_p: Array, p: Array, t: Array, entropy: float, missed: float) -> Array:
+    return t * _mixed_losses(xp, -log_p, t, entropy, missed)
 
 
-def _mixed_of_class_slopes(xp: Any, log_p: Array, p: Array, t: Array, entropy: float, missed: float) -> Array:
-    return -t * _mixed_slopes(xp, -log_p, None, entropy, missed)
+def _mixed_of_class_slopes(xp: Namespace, log_p: Array, p: Array, t: Array, entropy: float, missed: float) -> Array:
+    return -t * _mixed_slopes(xp, -log_p, t, entropy, missed)
 
 
 #: A multiple of x = -log p and one of 1 - p, of the label and of each class by its share.
@@ -240,20 +239,21 @@ def symmetric_cross_entropy_loss(
     return reduce.valid_positions(inputs, losses, None, options["reduction"])
 
 
-def _missing(xp: Any, t: Array, log_zero: float) -> Array:
+def _missing(xp: Namespace, t: Array, log_zero: float) -> Array:
     """Return -log t, at most -log_zero, which stands for that of 0."""
-    some = t > 0.0
-    size = -xp.log(xp.where(some, t, xp.ones_like(t)))
-    return xp.where(some, xp.minimum(size, xp.full_like(t, -log_zero)), xp.full_like(t, -log_zero))
+    some, most = t > 0.0, xp.full_like(t, -log_zero)
+    return xp.where(some, xp.minimum(-xp.log(xp.where(some, t, xp.ones_like(t))), most), most)
 
 
-def _both_ways(xp: Any, log_p: Array, p: Array, t: Array, alpha: float, beta: float, log_zero: float) -> Array:
+def _both_ways(xp: Namespace, log_p: Array, p: Array, t: Array, alpha: float, beta: float, log_zero: float) -> Array:
     losses = beta * (p * _missing(xp, t, log_zero))
     # Without cross entropy not even an infinite one counts.
     return losses if alpha == 0.0 else losses - alpha * (log_p * t)
 
 
-def _both_ways_slopes(xp: Any, log_p: Array, p: Array, t: Array, alpha: float, beta: float, log_zero: float) -> Array:
+def _both_ways_slopes(
+    xp: Namespace, log_p: Array, p: Array, t: Array, alpha: float, beta: float, log_zero: float
+) -> Array:
     return beta * (p * _missing(xp, t, log_zero)) - alpha * t
 
 
@@ -359,20 +359,20 @@ def generalized_cross_entropy_loss(
     return entropies.reduced(inputs, class_weight, options, _GENERALIZED, _GENERALIZED_OF_CLASS, options["q"])
 
 
-def _generalized(xp: Any, x: Array, t: Array | None, q: float) -> Array:
+def _generalized(xp: Namespace, x: Array, t: Array | None, q: float) -> Array:
     return -xp.expm1(-q * x) / q
 
 
-def _generalized_slopes(xp: Any, x: Array, t: Array | None, q: float) -> Array:
+def _generalized_slopes(xp: Namespace, x: Array, t: Array | None, q: float) -> Array:
     return xp.exp(-q * x)
 
 
-def _generalized_of_class(xp: Any, log_p: Array, p: Array, t: Array, q: float) -> Array:
-    return t * _generalized(xp, -log_p, None, q)
+def _generalized_of_class(xp: Namespace, log_p: Array, p: Array, t: Array, q: float) -> Array:
+    return t * _generalized(xp, -log_p, t, q)
 
 
-def _generalized_of_class_slopes(xp: Any, log_p: Array, p: Array, t: Array, q: float) -> Array:
-    return -t * _generalized_slopes(xp, -log_p, None, q)
+def _generalized_of_class_slopes(xp: Namespace, log_p: Array, p: Array, t: Array, q: float) -> Array:
+    return -t * _generalized_slopes(xp, -log_p, t, q)
 
 
 #: (1 - p^q) / q of x = -log p, of the label and of each class by its share.

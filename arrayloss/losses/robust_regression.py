@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from arrayloss._core.call import public
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formula import ABSOLUTE, HUBER, SMOOTH, Array, Formula, Namespace, above
+from arrayloss._machines.formula import ABSOLUTE, HUBER, SMOOTH, Array, Formula, Namespace, above, step
 from arrayloss.losses.regression import entrywise
 
 A = TypeVar("A")
@@ -21,8 +21,13 @@ _WIDTHS = 2.0**30
 def _charbonnier(xp: Namespace, x: Array, t: Array, epsilon: float) -> Array:
     d = x - t
     # The square may overflow, and is cut off where the root is |d| already; the root itself is never less than |d|.
-    squares = xp.minimum(d * d, xp.full_like(d, (epsilon * _WIDTHS) ** 2))
+    far = epsilon * _WIDTHS
+    squares = xp.minimum(d * d, xp.full_like(d, far * far))
     return xp.maximum(xp.sqrt(squares + epsilon * epsilon), xp.abs(d))
+
+
+def _charbonnier_slopes(xp: Namespace, x: Array, t: Array, epsilon: float) -> Array:
+    return (x - t) / _charbonnier(xp, x, t, epsilon)
 
 
 def _pinball(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
@@ -30,10 +35,9 @@ def _pinball(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
     return xp.maximum((1.0 - quantile) * d, -quantile * d)
 
 
-def _pinball_slope(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
-    d = x - t
+def _pinball_slopes(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
     # 1, 1/2 or 0 first, so that a small quantile keeps its digits.
-    return 0.5 * (xp.astype(d > 0.0, d.dtype) + xp.astype(d >= 0.0, d.dtype)) - quantile
+    return step(xp, x - t) - quantile
 
 
 #: Beyond it log cosh d is |d| - log 2, and within it e^|d| does not overflow.
@@ -53,8 +57,8 @@ def _log_cosh_slopes(xp: Namespace, x: Array, t: Array) -> Array:
 
 
 _LOG_COSH = Formula(_log_cosh, _log_cosh_slopes)
-_CHARBONNIER = Formula(_charbonnier, lambda xp, x, t, epsilon: (x - t) / _charbonnier(xp, x, t, epsilon))
-_PINBALL = Formula(_pinball, _pinball_slope)
+_CHARBONNIER = Formula(_charbonnier, _charbonnier_slopes)
+_PINBALL = Formula(_pinball, _pinball_slopes)
 
 
 @public
