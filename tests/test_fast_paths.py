@@ -89,6 +89,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     from arrayloss._machines.numpy import tiles
 
     monkeypatch.setattr(tiles, "ENTRIES", 1 << 13)
+    monkeypatch.setattr(tiles, "CLASSES", 1 << 13)
     monkeypatch.setattr(tiles, "SMALL", 1 << 9)
     if importlib.util.find_spec("torch"):
         from arrayloss._machines.torch import host
@@ -116,9 +117,8 @@ def scene(
         shares = rng.random(logits.shape) * (rng.random(logits.shape) < 0.7)
         return np.nan_to_num(logits), shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-9), {}
     if name in DISTANCES:
-        distances = [np.where(np.isnan(logits), np.nan, rng.normal(size=logits.shape) * 3) for _ in DISTANCES[name]]
-        signed = "boundary" in name
-        return logits, labels, {k: x if signed else abs(x) for k, x in zip(DISTANCES[name], distances, strict=True)}
+        distances = (np.where(np.isnan(logits), np.nan, rng.exponential(size=logits.shape)) for _ in DISTANCES[name])
+        return logits, labels, dict(zip(DISTANCES[name], distances, strict=True))
     if "teacher" in name:
         teacher = rng.normal(size=logits.shape) * 2
         teacher[:, 1][rng.random(labels.shape) < 0.001] = -np.inf  # in some blocks, not in all

@@ -19,7 +19,7 @@ from arrayloss._machines.numpy.tiles import XP, Pool, Tile, array
 def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None, *, keep: bool = True) -> Rule:
     zs = tiles.planes(z)
     ys, ms = tiles.rows(labels, zs), None if valid is None else tiles.rows(valid, zs)
-    places = tiles.blocks(zs.shape)
+    places = tiles.blocks(zs.shape, tiles.CLASSES)
     nll, totals = np.empty((2, zs.shape[0], zs.shape[2]), dtype=z.dtype)
     # Kept exponentials become the gradient: the logits are read once and one array of their size is written.
     kept = np.empty(zs.shape if keep else 0, dtype=z.dtype)
@@ -59,7 +59,7 @@ def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None, *, ke
 @rule
 def softmax(xp: Namespace, z: Array, valid: Array | None) -> Rule:
     zs = tiles.planes(z)
-    p, places = np.empty(zs.shape, dtype=z.dtype), tiles.blocks(zs.shape)
+    p, places = np.empty(zs.shape, dtype=z.dtype), tiles.blocks(zs.shape, tiles.CLASSES)
 
     def forward(pool: Pool, place: Any) -> None:
         n, at = place
@@ -134,7 +134,7 @@ def classes(
     losses, slopes = np.empty((zs.shape[0], zs.shape[2]), dtype=z.dtype), np.empty(zs.shape if keep else 0, z.dtype)
     w = None if weight is None else weight[:, None]
     shares = generic.shares(how.smoothing, z.shape[1])
-    places = tiles.blocks(zs.shape)
+    places = tiles.blocks(zs.shape, tiles.CLASSES)
 
     def given(pool: Pool, n: int, at: slice, plain: bool) -> tuple[Tile, ...]:
         x, y = zs[n, :, at], ts[n, ..., at]
@@ -163,8 +163,9 @@ def classes(
 
     def linear(pool: Pool, n: int, at: slice) -> None:
         """Compute a block of CROSS, which is linear in the scores and in their normaliser: with a few sums."""
-        x, y, shifted, exponentials = zs[n, :, at], ts[n, ..., at], *(pool.empty(zs[n, :, at].shape) for _ in range(2))
-        d, e = shifted.a, exponentials.a
+        x, y, shifted = zs[n, :, at], ts[n, ..., at], pool.empty(zs[n, :, at].shape)
+        work = None if keep else pool.empty(x.shape)
+        d, e = shifted.a, slopes[n, :, at] if work is None else work.a
         np.exp(np.subtract(x, np.maximum.reduce(x, axis=0), out=d), out=e)
         total = np.add.reduce(e, axis=0)
         if labelled:
@@ -178,11 +179,10 @@ def classes(
             mass, even = np.add.reduce(y, axis=0), np.einsum("cp,cp->p", y, d)
         np.subtract(mass * np.log(total), even, out=losses[n, at])
         if keep:
-            out = slopes[n, :, at]
-            np.multiply(e, np.divide(mass, total, out=total), out=out)
-            out -= (off if w is None else off * w) if labelled else y
+            e *= np.divide(mass, total, out=total)
+            e -= (off if w is None else off * w) if labelled else y
             if labelled:
-                out[y, np.arange(y.size)] -= on
+                e[y, np.arange(y.size)] -= on
 
     def compute(pool: Pool, n: int, at: slice, plain: bool) -> Any:
         """Compute a block; `plain`: as if nothing were infinite. Return the sum of its losses."""

@@ -31,7 +31,7 @@ def entry_losses(
     # Labels need their classes; entries that are alike lie in one row.
     xs: Array = tiles.planes(x) if labelled else x.reshape((1, 1, -1))
     ts, ms = (None if a is None else tiles.planes(a[:, None]) if labelled else a.reshape(xs.shape) for a in (t, valid))
-    places = tiles.blocks(xs.shape)
+    places = tiles.blocks(xs.shape, tiles.ENTRIES)
     quick = (_BY_LABEL if labelled else _SHORTER).get(formula, formula)
     both = keep and quick.both is not None
     sums, found = np.zeros(len(places), x.dtype), np.empty(0 if total else xs.shape, x.dtype)

@@ -36,7 +36,7 @@ def _label_areas(z: Array, labels: Array, valid: Array | None, *, keep: bool) ->
     """Return AREAS of labels under softmax: what overlaps is picked, and not multiplied."""
     zs, ys = _by_image(z), labels.reshape((z.shape[0], -1))
     ms = None if valid is None else valid.reshape(ys.shape)
-    count, places = z.shape[1], tiles.blocks(zs.shape)
+    count, places = z.shape[1], tiles.blocks(zs.shape, tiles.CLASSES)
     kept = np.empty(zs.shape if keep else 0, dtype=z.dtype)
     sums, index = np.zeros((len(places), 2, count)), np.arange(places[0][1].stop if places else 0)
 
@@ -92,7 +92,7 @@ def regions(
         return _label_areas(z, t, valid, keep=keep)
     zs, ts = _by_image(z), t.reshape((z.shape[0], -1)) if labelled else _by_image(t)
     ms = None if valid is None else _by_image(valid if valid.ndim == z.ndim else valid[:, None])
-    places = tiles.blocks(zs.shape)
+    places = tiles.blocks(zs.shape, tiles.CLASSES)
     found: list[Any] = [None] * len(places)
 
     def given(pool: Pool, n: int, at: slice) -> tuple[Tile, Tile, tuple[Tile, ...]]:

@@ -20,8 +20,8 @@ import numpy as np
 
 Array = Any
 
-#: Entries of a block: 256 kB in float32, of which several fit the second-level cache.
-ENTRIES = 1 << 16
+#: Entries of a block of entries, of which a formula makes many tiles, and of one of classes, of which it makes few.
+ENTRIES, CLASSES = 1 << 15, 1 << 17
 #: Entries up to which the portable form, on whole arrays, is as fast.
 SMALL = 1 << 12
 
@@ -119,7 +119,7 @@ def planes(x: Array) -> Array:
     images, classes = x.shape[:2]
     positions = math.prod(x.shape[2:])
     x = x.reshape((images, classes, positions))
-    if images > 1 and (positions == 1 or images * positions * classes <= ENTRIES):
+    if images > 1 and (positions == 1 or images * positions * classes <= CLASSES):
         return x.transpose((1, 0, 2)).reshape((1, classes, images * positions))
     return x
 
@@ -136,14 +136,14 @@ def from_planes(x: Array, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
 
-def blocks(shape: tuple[int, ...]) -> list[tuple[int, slice]]:
-    """Return the plane and the positions of each block of `(planes, C, positions)`, all classes in each.
+def blocks(shape: tuple[int, ...], size: int) -> list[tuple[int, slice]]:
+    """Return the plane and the positions of blocks of about `size` entries, all classes in each of them.
 
     They are about as wide as each other: a sum over the classes of a single position is made in another order, and
     positions that tie would tie no more.
     """
     count, classes, positions = shape
-    wide = -(-positions // max(1, -(-positions * classes // ENTRIES))) or 1
+    wide = -(-positions // max(1, -(-positions * classes // size))) or 1
     return [(n, slice(at, min(at + wide, positions))) for n in range(count) for at in range(0, positions, wide)]
 
 
