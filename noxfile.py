@@ -76,8 +76,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def torch(session: nox.Session) -> None:
-    """Test on torch, then without the fast paths."""
-    session.install(TORCH, *group("test"), "-e", ".")
+    """Test on torch, formulas as Triton kernels among it, then without the fast paths."""
+    session.install(TORCH, *group("test", "triton"), "-e", ".")
     pytest(session, "--backends", "torch")
     pytest(session, *PORTABLE, "--backends", "torch", ARRAYLOSS_PORTABLE="1")
 
