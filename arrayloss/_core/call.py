@@ -12,7 +12,8 @@ from functools import update_wrapper
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
-from arrayloss._machines.namespace import library_name
+from arrayloss._core.library import name_of
+from arrayloss._core.options import register
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,13 +34,11 @@ def _guarded(function: F, is_quiet: Callable[[Any], bool], quiet: Callable[[], A
     first_name = code.co_varnames[0]
     known = frozenset(code.co_varnames[: most + code.co_kwonlyargcount])
     refuse = _refuse
+    register(function.__name__, cast(FunctionType, function).__kwdefaults__ or {})
 
     def call(*arguments: Any, **options: Any) -> Any:
-        if len(arguments) > most:
+        if len(arguments) > most or not known.issuperset(options):
             refuse(wrapper, arguments, options)
-        for option in options:
-            if option not in known:
-                refuse(wrapper, arguments, options)
         if is_quiet(arguments[0] if arguments else options.get(first_name)):
             with quiet():
                 return function(*arguments, **options)
@@ -58,10 +57,10 @@ def on_numpy(first: Any) -> bool:
     if numpy is None or type(first) is numpy.ndarray:
         return numpy is not None
     if (torch := sys.modules.get("torch")) is not None and isinstance(first, torch.Tensor):
-        return False  # as `library_name` would find, a little later
+        return False  # as `name_of` would find, a little later
     if isinstance(first, (tuple, list)) and first:
         first = first[0]
-    return library_name(first) not in (None, "torch", "jax", "cupy")
+    return name_of(first) not in (None, "torch", "jax", "cupy")
 
 
 def quiet() -> Any:

@@ -36,14 +36,20 @@ def open_classes(
     the logits; `label_classes` is the number of labels where that is not the number of scores; `binary` says that a
     single class is the 1 of labels 0 and 1; `ranks` are the ranks of logits a loss takes, None for all.
     """
-    given = {name: x for name, x in (extra or {}).items() if x is not None}
-    library, scores = open_logits(function, {names: logits, "target": target, **given, **of_library(weights)}, names)
+    arrays = {names: logits, "target": target}
+    if extra is not None:
+        arrays.update((name, x) for name, x in extra.items() if x is not None)
+    if weights is not None:
+        arrays.update(of_library(weights))
+    library, scores = open_logits(function, arrays, names)
     if ranks is not None and logits.ndim not in ranks:
         more = advice.of_shapes(function, logits, target, axis, names)
         raise errors.shape(function, names, logits, "images: (N, C, H, W)", more)
     axis = class_axis(function, logits, axis)
     scores = class_axis_to_1(library.xp, scores, axis)
-    if scores.shape[1] == 0:
+    # Read once: torch makes a shape anew each time it is asked for one.
+    images, classes, *space = scores.shape
+    if classes == 0:
         raise errors.no_classes(function, logits, axis)
     form = target_form(function, logits, target, axis, probabilities, names=names)
     labels = soft = valid = bad = None
@@ -51,11 +57,11 @@ def open_classes(
         soft = class_axis_to_1(library.xp, library.xp.astype(target, scores.dtype, copy=False), axis)
         bad = check_probabilities(function, library, soft)
     else:
-        shape = (scores.shape[0], *scores.shape[2:])
+        shape = (images, *space)
         flat = target if target.shape == shape else library.xp.reshape(target, shape)
-        if binary and scores.shape[1] == 1:
+        if binary and classes == 1:
             label_classes = 2
-        labels, valid, bad = open_labels(function, library, flat, label_classes or scores.shape[1], ignore_index)
+        labels, valid, bad = open_labels(function, library, flat, label_classes or classes, ignore_index)
     return Inputs(function, library, scores, labels, soft, valid, bad, axis, logits.ndim > 1)
 
 
@@ -115,9 +121,11 @@ def target_form(
     """Return whether the target holds "labels" or "probabilities"; `name` and `names` are for the error of neither."""
     shape, kind = tuple(target.shape), dtype_name(target)
     whole = tuple(logits.shape)
-    positions = (*whole[:axis], *whole[axis + 1 :])
+    positions = whole[:axis] + whole[axis + 1 :]
+    if kind in LABELS and shape == positions:
+        return "labels"
     with_class_axis = (*whole[:axis], 1, *whole[axis + 1 :])
-    if kind in LABELS and shape in (positions, with_class_axis):
+    if kind in LABELS and shape == with_class_axis:
         return "labels"
     if kind in FLOATS | LABELS and shape == whole and probabilities:
         return "probabilities"

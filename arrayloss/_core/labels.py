@@ -153,7 +153,8 @@ def open_labels(
         )
     xp, k = library.xp, library.kernels
     given, kind = labels, dtype_name(labels)
-    labels = xp.astype(labels, k.label_dtype(xp, kind), copy=False)
+    dtype = k.label_dtype(xp, kind)
+    labels = labels if labels.dtype == dtype else xp.astype(labels, dtype, copy=False)
     ignored = _ignored_label(kind, labels, ignore_index)
     found = k.host_range(labels)
     if found is not None and not (ignored is not None and found[0] <= ignored <= found[1]):

@@ -36,19 +36,20 @@ def _same_device(function: str, library: Library, arrays: dict[str, Any]) -> Non
     # A traced JAX array has no device, and JAX itself refuses two; the scalars of older NumPys have none either.
     if library.name in ("jax", "numpy"):
         return
-    given = [(argument, x.device) for argument, x in arrays.items()]
-    for argument, device in given[1:]:
-        if device != given[0][1]:
-            raise ValueError(
-                f"{function}: {given[0][0]} is on device {given[0][1]} but {argument} is on {device}; move one of them"
-            )
+    first = home = None
+    for argument, x in arrays.items():
+        device = x.device
+        if first is None:
+            first, home = argument, device
+        elif device != home:
+            raise ValueError(f"{function}: {first} is on device {home} but {argument} is on {device}; move one of them")
 
 
-def of_library(weights: dict[str, Any] | None) -> dict[str, Any]:
+def of_library(weights: dict[str, Any]) -> dict[str, Any]:
     """Return those weights of a call that must be of the library of the logits: not sequences, nor NumPy's arrays."""
     return {
         name: x
-        for name, x in (weights or {}).items()
+        for name, x in weights.items()
         if x is not None and not isinstance(x, (list, tuple)) and library_name(x) != "numpy"
     }
 
@@ -65,6 +66,8 @@ def pair(function: str, logits: Any, meaning: str) -> tuple[Array, Array]:
 def class_axis(function: str, logits: Array, axis: int) -> int:
     """Return the class axis of the logits as a non-negative number."""
     rank = logits.ndim
+    if axis == 1 and rank > 1:
+        return 1
     if rank == 0:
         raise errors.shape(function, "logits", logits, "(N, C, *S) or (C,)")
     if rank == 1 and axis == 1:  # the default, for a single (C,) without a batch axis

@@ -2,6 +2,7 @@
 
 The functions run them on each call, the classes when an object is made. A check returns the option as plain Python
 data (numbers become `float` or `int`, sequences become tuples), so that no dtype of an option ever promotes a result.
+Defaults are checked once, when a function is defined.
 """
 
 from __future__ import annotations
@@ -270,11 +271,29 @@ def check(function: str, **options: Any) -> dict[str, Any]:
         An option is of the wrong kind or out of its range; the message names the function, the option, what came
         and what would fit.
     """
-    special, checks = _SPECIAL, _CHECKS
-    return {
-        option: (special.get((function, option)) or checks.get(option, _unchecked))(function, option, value)
-        for option, value in options.items()
+    defaults = _DEFAULTS.get(function, _NO_DEFAULTS)
+    for option, value in options.items():
+        if defaults.get(option, _NO_DEFAULTS) is not value:
+            options[option] = _check_of(function, option)(function, option, value)
+    return options
+
+
+#: For each function of the package, the defaults of its options that are plain data as they stand.
+_DEFAULTS: dict[str, dict[str, Any]] = {}
+_NO_DEFAULTS: dict[str, Any] = {}
+
+
+def register(function: str, defaults: dict[str, Any]) -> None:
+    """Check the defaults of a function, which `check` then lets pass."""
+    _DEFAULTS[function] = {
+        option: default
+        for option, default in defaults.items()
+        if _check_of(function, option)(function, option, default) is default
     }
+
+
+def _check_of(function: str, option: str) -> Check:
+    return _SPECIAL.get((function, option)) or _CHECKS.get(option, _unchecked)
 
 
 def _unchecked(function: str, option: str, value: Any) -> Any:

@@ -29,7 +29,7 @@ def open_teacher(
     Labels are an argument of the call that may be left out; nothing is ignored then.
     """
     given = {} if labels is None else {"labels": labels}
-    library, scores = open_logits(function, {"logits": logits, "target": target, **given, **of_library(weights)})
+    library, scores = open_logits(function, {"logits": logits, "target": target, **given, **of_library(weights or {})})
     xp, whole = library.xp, tuple(logits.shape)
     axis = class_axis(function, logits, axis)
     if whole[axis] == 0:

@@ -7,7 +7,9 @@ from typing import Any, Protocol, TypeVar, overload
 
 from arrayloss._core.library import common_library
 from arrayloss._core.loss import Loss
-from arrayloss._machines.namespace import FLOATS, dtype_name, library_name
+from arrayloss._gradient.native import jax_value_and_grad, torch_value_and_grad
+from arrayloss._gradient.recorded import tape_value_and_grad
+from arrayloss._machines.namespace import FLOATS, dtype_name
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -65,9 +67,9 @@ def value_and_grad(loss: Callable[..., Any]) -> ValueAndGrad:
             raise TypeError(_by_keyword(loss, 2 + len(more)))
         several = isinstance(logits, tuple)
         parts = logits if several else (logits,)
-        names = [f"logits[{i}]" for i in range(len(parts))] if several else ["logits"]
-        library = common_library("value_and_grad", dict(zip(names, parts, strict=True)))
-        for name, x in zip(names, parts, strict=True):
+        named = {f"logits[{i}]": x for i, x in enumerate(parts)} if several else {"logits": logits}
+        library = common_library("value_and_grad", named)
+        for name, x in named.items():
             if dtype_name(x) not in FLOATS:
                 raise TypeError(f"value_and_grad: {name} has dtype {dtype_name(x)}, expected a real floating dtype")
 
@@ -76,12 +78,11 @@ def value_and_grad(loss: Callable[..., Any]) -> ValueAndGrad:
 
         match library.name:
             case "torch":
-                from arrayloss._gradient.native import torch_value_and_grad as differentiate
+                value, gradients = torch_value_and_grad(call, parts)
             case "jax":
-                from arrayloss._gradient.native import jax_value_and_grad as differentiate
+                value, gradients = jax_value_and_grad(call, parts)
             case _:
-                from arrayloss._gradient.recorded import tape_value_and_grad as differentiate
-        value, gradients = differentiate(call, parts)
+                value, gradients = tape_value_and_grad(call, parts, library)
         return value, gradients if several else gradients[0]
 
     return value_and_gradient
@@ -104,11 +105,3 @@ def _by_keyword(loss: Callable[..., Any], count: int) -> str:
         + (f": {', '.join(named)}" if named else "")
         + ("; options belong to the loss object" if bound and not named else "")
     )
-
-
-def total_of(value: Any) -> Any:
-    """Return what is differentiated of a loss's value: the total of two parts, the value otherwise."""
-    total = value[0] if isinstance(value, tuple) else value
-    if library_name(total) is None:
-        raise TypeError(f"value_and_grad: the loss returned a {type(total).__name__}, expected an array")
-    return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from arrayloss._gradient import total_of
+from arrayloss._gradient.total import total_of
 
 Array = Any
 Call = Callable[..., Any]

@@ -9,6 +9,7 @@ is shared evenly among them.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -75,9 +76,9 @@ def rule(function: Callable[..., Rule]) -> Callable[..., Rule]:
 def _to(xp: Namespace, g: Array, x: Any) -> Array:
     """Sum a gradient over the axes along which the argument `x` was broadcast, in its dtype."""
     shape = getattr(x, "shape", ())
-    extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
-    if axes:
+    if g.shape != shape:
+        extra = g.ndim - len(shape)
+        axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1)
         g = xp.sum(g, axis=axes, keepdims=True)
         g = xp.reshape(g, tuple(shape))
     return _cast(xp, g, x) if hasattr(x, "dtype") else g
@@ -96,8 +97,10 @@ def _unary(name: str, slope: Callable[[Namespace, Array, Array], Array]) -> None
 
 
 def _binary(name: str, left: Callable[..., Array], right: Callable[..., Array]) -> None:
+    operation = _OPERATORS.get(name)
+
     def binary(xp: Namespace, a: Any, b: Any) -> Rule:
-        y = _OPERATORS[name](a, b) if name in _OPERATORS else getattr(xp, name)(a, b)
+        y = operation(a, b) if operation is not None else getattr(xp, name)(a, b)
         return y, (lambda g: _to(xp, left(xp, g, a, b, y), a), lambda g: _to(xp, right(xp, g, a, b, y), b))
 
     RULES[name] = binary
@@ -105,11 +108,11 @@ def _binary(name: str, left: Callable[..., Array], right: Callable[..., Array]) 
 
 #: Operators take Python numbers on either side, the functions of the array API do not everywhere.
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda a, b: a + b,
-    "subtract": lambda a, b: a - b,
-    "multiply": lambda a, b: a * b,
-    "divide": lambda a, b: a / b,
-    "pow": lambda a, b: a**b,
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "pow": operator.pow,
 }
 
 
@@ -202,7 +205,7 @@ def astype(xp: Namespace, x: Array, dtype: Any, **options: Any) -> Rule:
 
 def _spread(xp: Namespace, g: Array, x: Array, axis: Any, keepdims: bool) -> Array:
     """Bring a gradient of a reduction back to the shape of its argument."""
-    if not keepdims:
+    if not keepdims and g.ndim:
         axes = range(x.ndim) if axis is None else [a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)]
         g = xp.reshape(g, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
     return xp.broadcast_to(g, x.shape)

@@ -13,7 +13,7 @@ from typing import Any
 
 from arrayloss._gradient import rules
 from arrayloss._machines import generic
-from arrayloss._machines.namespace import Library, device_of, library_name
+from arrayloss._machines.namespace import Library, device_of
 
 Array = Any
 #: Maps the gradient of a result to the gradient of one argument.
@@ -25,6 +25,8 @@ class Tape:
 
     def __init__(self, library: Library, kind: type[Variable] | None = None) -> None:
         self.library = library
+        #: The name of the library, for what asks a variable for it.
+        self.name = str(library.name)
         #: That library as variables see it.
         self.traced = _traced(library)
         #: For each variable: the indices of its arguments and the rules towards them.
@@ -33,8 +35,9 @@ class Tape:
 
     def variable(self, value: Array, arguments: list[tuple[int, Vjp]]) -> Variable:
         """Return a new variable that depends on recorded ones."""
-        self.nodes.append(arguments)
-        return self._kind(self, value, len(self.nodes) - 1)
+        nodes = self.nodes
+        nodes.append(arguments)
+        return self._kind(self, value, len(nodes) - 1)
 
     def gradients(self, output: Any, inputs: list[Variable]) -> list[Array]:
         """Return the gradient of the sum of `output` with respect to the inputs."""
@@ -100,7 +103,7 @@ class Variable:
     @property
     def library_name(self) -> str:
         """The name of the library of the array behind it."""
-        return str(library_name(self.value))
+        return self.tape.name
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -188,10 +191,12 @@ class Variable:
 
 def _operator(name: str, *, reverse: bool = False) -> Callable[..., Any]:
     def operate(self: Variable, other: Any) -> Any:
-        arguments = (other, self) if reverse else (self, other)
-        return self.tape.traced.xp._call(name, *arguments)
+        return self.tape.traced.xp._call(name, self, other)
 
-    return operate
+    def operate_reversed(self: Variable, other: Any) -> Any:
+        return self.tape.traced.xp._call(name, other, self)
+
+    return operate_reversed if reverse else operate
 
 
 for _symbol, _function in {
@@ -213,7 +218,10 @@ class TapeNamespace:
         self._xp = xp
 
     def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
-        value, vjps = rules.RULES[name](self._xp, *map(_value_of_all, arguments), **options)
+        value, vjps = rules.RULES[name](self._xp, *[_value_of_all(x) for x in arguments], **options)
+        first = arguments[0]
+        if len(vjps) == 1 and isinstance(first, Variable):  # most functions
+            return first.tape.variable(value, [(first.index, vjps[0])])
         return record(value, zip(arguments[0] if name in rules.OF_LISTS else arguments, vjps, strict=False))
 
     def __getattr__(self, name: str) -> Any:
@@ -221,12 +229,14 @@ class TapeNamespace:
         if not callable(function) or isinstance(function, (type, ModuleType)):
             return function
 
+        has_rule, is_constant = name in rules.RULES, name in rules.CONSTANTS
+
         def call(*arguments: Any, **options: Any) -> Any:
             if not _any_variable(arguments) and not (options and _any_variable(options.values())):
                 return function(*arguments, **options)
-            if name in rules.RULES:
+            if has_rule:
                 return self._call(name, *arguments, **options)
-            if name in rules.CONSTANTS:
+            if is_constant:
                 return function(*map(_value_of_all, arguments), **{k: value_of(v) for k, v in options.items()})
             raise TypeError(
                 f"value_and_grad: {name} has no gradient rule without torch or JAX; functions with one: "
@@ -238,11 +248,17 @@ class TapeNamespace:
 
 
 def _value_of_all(x: Any) -> Any:
-    return type(x)(map(value_of, x)) if isinstance(x, (list, tuple)) else value_of(x)
+    if isinstance(x, Variable):
+        return x.value
+    return type(x)(map(value_of, x)) if isinstance(x, (list, tuple)) else x
 
 
 def _any_variable(arguments: Iterable[Any]) -> bool:
-    return any(isinstance(x, Variable) or (isinstance(x, (list, tuple)) and _any_variable(x)) for x in arguments)
+    # A loop, since a generator costs more to make than the few arguments of a call to look at.
+    for x in arguments:  # noqa: SIM110
+        if isinstance(x, Variable) or (isinstance(x, (list, tuple)) and _any_variable(x)):
+            return True
+    return False
 
 
 class TapeKernels:
@@ -268,29 +284,34 @@ class TapeKernels:
         return found
 
     def _block(self, name: str) -> Callable[..., Any]:
+        kernel, with_rule = getattr(self._kernels, name), getattr(self._kernels, f"{name}_rule")
+
         def block(_: Any, x: Any, *arguments: Any) -> Any:
             if _any_variable(arguments):
                 # The rule leads back to the first argument only; the portable form is differentiable in all of them.
                 return getattr(generic.KERNELS, name)(self._traced_xp, x, *arguments)
             if not isinstance(x, Variable):
-                return getattr(self._kernels, name)(self._xp, x, *arguments)
-            value, vjp = getattr(self._kernels, f"{name}_rule")(self._xp, x.value, *arguments)
+                return kernel(self._xp, x, *arguments)
+            value, vjp = with_rule(self._xp, x.value, *arguments)
             return x.tape.variable(value, [(x.index, vjp)])
 
         return block
 
     def _constant(self, name: str) -> Callable[..., Any]:
+        kernel, xp, traced_xp = getattr(self._kernels, name), self._xp, self._traced_xp
+
         def constant(*arguments: Any) -> Any:
-            plain = (self._xp if x is self._traced_xp else value_of(x) for x in arguments)
-            return getattr(self._kernels, name)(*plain)
+            return kernel(*[xp if x is traced_xp else x.value if isinstance(x, Variable) else x for x in arguments])
 
         return constant
 
     def _shim(self, name: str) -> Callable[..., Any]:
+        kernel, portable = getattr(self._kernels, name), getattr(generic.KERNELS, name)
+
         def shim(_: Any, *arguments: Any) -> Any:
             if _any_variable(arguments):
-                return getattr(generic.KERNELS, name)(self._traced_xp, *arguments)
-            return getattr(self._kernels, name)(self._xp, *arguments)
+                return portable(self._traced_xp, *arguments)
+            return kernel(self._xp, *arguments)
 
         return shim
 

@@ -49,8 +49,8 @@ def bce_loss(
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
         Probabilities in [0, 1], or 0 and 1 in any integer dtype or bool, in the shape of the logits, of which a class
-        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or
-        (N, 1, \*S), which become one-hot.
+        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or (N, 1, \*S),
+        which become one-hot.
     weight : sequence, array or "dynamic", optional
         Of the rank of the logits and broadcastable to them, or one number for each of the N batch elements.
         "dynamic" weighs positives 2 neg / (pos + neg) and negatives 2 pos / (pos + neg), counted over the valid
@@ -79,9 +79,9 @@ def bce_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a target outside [0, 1] (a label outside [0, C)) that is not
-        ignored, or labels with ``ignore_index=255`` and more than 255 classes. Where reading the target would cost a
-        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong one makes the loss NaN instead.
+        Shapes or options that do not fit, a target outside [0, 1] (a label outside [0, C)) that is not ignored, or
+        labels with ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong
+        target makes the loss NaN.
 
     Notes
     -----

@@ -77,9 +77,8 @@ def relax_boundary_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----
@@ -225,10 +224,9 @@ def dual_task_loss(
     TypeError
         Arrays of two libraries, or a dtype or a generator that does not fit.
     ValueError
-        Shapes that do not fit, images under 3 x 3, an option out of range, both `noise` and `rng`, neither of them with
-        JAX, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more than 255 classes. Where
-        reading labels would cost a synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong label makes the
-        loss NaN instead.
+        Shapes or options that do not fit, images under 3 x 3, both `noise` and `rng`, neither of them with JAX, a label
+        outside [0, C) that is not ignored, or ``ignore_index=255`` with more than 255 classes. On a GPU and under jit,
+        vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----

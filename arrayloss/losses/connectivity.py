@@ -72,9 +72,8 @@ def semantic_connectivity_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----

@@ -45,8 +45,8 @@ def cross_entropy_loss(
     logits : array, shape (N, C, \*S) or (C,)
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
-        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities
-        in [0, 1] of a real floating dtype in the shape of the logits.
+        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities in
+        [0, 1] of a real floating dtype in the shape of the logits.
     weight : sequence or array of C finite numbers, optional
         Weight of each class.
     ignore_index : int or None
@@ -76,9 +76,8 @@ def cross_entropy_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----

@@ -165,8 +165,8 @@ def boundary_loss(
         Without it the map is computed in the call, on the host. Passed in the call.
     reduction : "mean", "sum", "none" or "parts"
         "mean" divides by the number of valid positions times the sum of the weights of the classes that count (their
-        number, without ``weight``); "parts" returns (total, weight) with mean = total / weight; "none" has the shape
-        of the positions, 0 where ignored.
+        number, without ``weight``); "parts" returns (total, weight) with mean = total / weight; "none" has the shape of
+        the positions, 0 where ignored.
     axis : int
         The class axis of the logits.
 
@@ -184,9 +184,9 @@ def boundary_loss(
         Arrays of two libraries, a dtype that does not fit, or no ``distance`` where the target cannot be read (jit,
         vmap, compile).
     ValueError
-        Shapes that do not fit, an option out of range, ``include_background=False`` with one class, a label outside
-        [0, C) that is not ignored, or ``ignore_index=255`` with more than 255 classes. Where reading labels would cost
-        a synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, ``include_background=False`` with one class, a label outside [0, C) that is
+        not ignored, or ``ignore_index=255`` with more than 255 classes. On a GPU and under jit, vmap and compile a
+        wrong label makes the loss NaN.
 
     Notes
     -----
@@ -313,8 +313,8 @@ def hausdorff_dt_loss(
         computed in the call, on the host. Passed in the call.
     reduction : "mean", "sum", "none" or "parts"
         "mean" divides by the number of valid positions times the sum of the weights of the classes that count (their
-        number, without ``weight``); "parts" returns (total, weight) with mean = total / weight; "none" has the shape
-        of the positions, 0 where ignored.
+        number, without ``weight``); "parts" returns (total, weight) with mean = total / weight; "none" has the shape of
+        the positions, 0 where ignored.
     axis : int
         The class axis of the logits.
 
@@ -332,9 +332,9 @@ def hausdorff_dt_loss(
         Arrays of two libraries, a dtype that does not fit, or no distance where the target or the logits cannot be
         read (jit, vmap, compile).
     ValueError
-        Shapes that do not fit, an option out of range, ``include_background=False`` with one class, a label outside
-        [0, C) that is not ignored, or ``ignore_index=255`` with more than 255 classes. Where reading labels would cost
-        a synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, ``include_background=False`` with one class, a label outside [0, C) that is
+        not ignored, or ``ignore_index=255`` with more than 255 classes. On a GPU and under jit, vmap and compile a
+        wrong label makes the loss NaN.
 
     Notes
     -----

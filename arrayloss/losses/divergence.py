@@ -107,9 +107,9 @@ def kl_div_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or labels with
-        ``ignore_index=255`` and more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or labels with
+        ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the
+        loss NaN.
 
     Notes
     -----
@@ -191,9 +191,9 @@ def js_div_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or labels with
-        ``ignore_index=255`` and more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or labels with
+        ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the
+        loss NaN.
 
     Notes
     -----
@@ -279,9 +279,9 @@ def distillation_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, ``alpha`` below 1 without labels, a label outside [0, C) that is
-        not ignored, or labels with ``ignore_index=255`` and more than 255 classes. Where reading labels would cost a
-        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, ``alpha`` below 1 without labels, a label outside [0, C) that is not ignored,
+        or labels with ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong
+        label makes the loss NaN.
 
     Notes
     -----
@@ -395,9 +395,9 @@ def distill_cross_entropy_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or labels with
-        ``ignore_index=255`` and more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or labels with
+        ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the
+        loss NaN.
 
     Notes
     -----

@@ -49,8 +49,8 @@ def focal_loss(
     logits : array, shape (N, C, \*S) or (C,)
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
-        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities
-        in [0, 1] of a real floating dtype in the shape of the logits.
+        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities in
+        [0, 1] of a real floating dtype in the shape of the logits.
     gamma : float, at least 0
         How fast a position loses weight as its true class grows probable; 0 gives cross entropy.
     alpha : number, or sequence or array of C finite numbers, optional
@@ -77,9 +77,8 @@ def focal_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----
@@ -226,8 +225,8 @@ def sigmoid_focal_loss(
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
         Probabilities in [0, 1], or 0 and 1 in any integer dtype or bool, in the shape of the logits, of which a class
-        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or
-        (N, 1, \*S), which become one-hot.
+        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or (N, 1, \*S),
+        which become one-hot.
     gamma : float, at least 0
         How fast an entry loses weight as its prediction nears the target; 0 gives weighted binary cross entropy.
     alpha : float in [0, 1], optional
@@ -251,9 +250,9 @@ def sigmoid_focal_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a target outside [0, 1] (a label outside [0, C)) that is not
-        ignored, or labels with ``ignore_index=255`` and more than 255 classes. Where reading the target would cost a
-        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong one makes the loss NaN instead.
+        Shapes or options that do not fit, a target outside [0, 1] (a label outside [0, C)) that is not ignored, or
+        labels with ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong
+        target makes the loss NaN.
 
     Notes
     -----
@@ -393,8 +392,8 @@ def asymmetric_loss(
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
         Probabilities in [0, 1], or 0 and 1 in any integer dtype or bool, in the shape of the logits, of which a class
-        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or
-        (N, 1, \*S), which become one-hot.
+        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or (N, 1, \*S),
+        which become one-hot.
     gamma_neg : float, at least 0
         How fast a negative loses weight as it grows improbable.
     gamma_pos : float, at least 0
@@ -420,9 +419,9 @@ def asymmetric_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a target outside [0, 1] (a label outside [0, C)) that is not
-        ignored, or labels with ``ignore_index=255`` and more than 255 classes. Where reading the target would cost a
-        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong one makes the loss NaN instead.
+        Shapes or options that do not fit, a target outside [0, 1] (a label outside [0, C)) that is not ignored, or
+        labels with ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong
+        target makes the loss NaN.
 
     Notes
     -----

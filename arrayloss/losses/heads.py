@@ -72,11 +72,11 @@ def point_cross_entropy_loss(
     Raises
     ------
     TypeError
-        Logits that are no tuple of two, arrays of two libraries, or a dtype that does not fit.
+        Arrays of two libraries, logits that are no tuple of two, or a dtype that does not fit.
     ValueError
         Shapes that do not fit, an option out of range, a point outside [0, 1], a label outside [0, C) at a point that
-        is not ignored, or ``ignore_index=255`` with more than 255 classes. Where reading values would cost a
-        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong point or label makes the loss NaN instead.
+        is not ignored, or ``ignore_index=255`` with more than 255 classes. On a GPU and under jit, vmap and compile a
+        wrong point or label makes the loss NaN.
 
     Notes
     -----
@@ -146,8 +146,8 @@ def se_cross_entropy_loss(
     weight : sequence or array of C finite numbers, optional
         Weight of each class.
     reduction : "mean", "sum", "none" or "parts"
-        "mean" divides by C times the number of images with a valid pixel; "parts" returns (total, weight) with mean =
-        total / weight; "none" has the shape of the logits, 0 for an image without a valid pixel.
+        "mean" divides by C times the number of images with a valid pixel; "parts" returns (total, weight) with
+        mean = total / weight; "none" has the shape of the logits, 0 for an image without a valid pixel.
     axis : int
         The class axis of the logits.
 
@@ -162,9 +162,8 @@ def se_cross_entropy_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----
@@ -256,8 +255,8 @@ def detail_aggregate_loss(
     Returns
     -------
     array
-        0-d, or shape (N,) for "none", of the library and on the device of the logits, in their dtype, at least
-        float32. 0 where no pixel is valid.
+        0-d, or shape (N,) for "none", of the library and on the device of the logits, in their dtype, at least float32.
+        0 where no pixel is valid.
 
     Raises
     ------

@@ -72,9 +72,8 @@ def poisson_nll_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that differ, an option out of range, or a negative count or rate that is not ignored. Where reading them
-        would cost a synchronisation (GPU) or is impossible (jit, vmap, compile), a negative one makes the loss NaN
-        instead.
+        Shapes that differ, an option out of range, or a negative count or rate that is not ignored. On a GPU and under
+        jit, vmap and compile a negative one makes the loss NaN.
 
     Notes
     -----
@@ -194,10 +193,10 @@ def gaussian_nll_loss(
     Raises
     ------
     TypeError
-        Logits that are no tuple of two, arrays of two libraries, or a dtype that does not fit.
+        Arrays of two libraries, logits that are no tuple of two, or a dtype that does not fit.
     ValueError
-        Shapes that differ, an option out of range, or a negative variance that is not ignored. Where reading them would
-        cost a synchronisation (GPU) or is impossible (jit, vmap, compile), a negative one makes the loss NaN instead.
+        Shapes that differ, an option out of range, or a negative variance that is not ignored. On a GPU and under jit,
+        vmap and compile a negative one makes the loss NaN.
 
     Notes
     -----

@@ -60,17 +60,16 @@ def lovasz_softmax_loss(
     Returns
     -------
     array
-        0-d, or shape (C,) for "none", of the library and on the device of the logits, in their dtype, at least
-        float32. 0 where nothing is valid.
+        0-d, or shape (C,) for "none", of the library and on the device of the logits, in their dtype, at least float32.
+        0 where nothing is valid.
 
     Raises
     ------
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----
@@ -168,8 +167,8 @@ def lovasz_hinge_loss(
     Returns
     -------
     array
-        0-d, or shape (1,) for "none", of the library and on the device of the logits, in their dtype, at least
-        float32. 0 where nothing is valid.
+        0-d, or shape (1,) for "none", of the library and on the device of the logits, in their dtype, at least float32.
+        0 where nothing is valid.
 
     Raises
     ------
@@ -177,8 +176,7 @@ def lovasz_hinge_loss(
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
         Shapes that do not fit, more than two classes, an option out of range, or a label other than 0 and 1 that is not
-        ignored. Where reading labels would cost a synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong
-        label makes the loss NaN instead.
+        ignored. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----

@@ -73,8 +73,8 @@ def hinge_loss(logits: A, target: Any, *, ignore_index: int | None = 255, reduct
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
         Probabilities in [0, 1], or 0 and 1 in any integer dtype or bool, in the shape of the logits, of which a class
-        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or
-        (N, 1, \*S), which become one-hot. Targets of -1 and 1 are out of range: pass (target + 1) / 2.
+        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or (N, 1, \*S),
+        which become one-hot. Targets of -1 and 1 are out of range: pass (target + 1) / 2.
     ignore_index : int or None
         Entries whose target equals it (positions, where the target holds labels) count nowhere; None ignores nothing.
     reduction : "mean", "sum", "none" or "parts"
@@ -94,9 +94,9 @@ def hinge_loss(logits: A, target: Any, *, ignore_index: int | None = 255, reduct
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a target outside [0, 1] (a label outside [0, C)) that is not
-        ignored, or labels with ``ignore_index=255`` and more than 255 classes. Where reading the target would cost a
-        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong one makes the loss NaN instead.
+        Shapes or options that do not fit, a target outside [0, 1] (a label outside [0, C)) that is not ignored, or
+        labels with ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong
+        target makes the loss NaN.
 
     Notes
     -----
@@ -143,8 +143,8 @@ def squared_hinge_loss(
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
         Probabilities in [0, 1], or 0 and 1 in any integer dtype or bool, in the shape of the logits, of which a class
-        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or
-        (N, 1, \*S), which become one-hot. Targets of -1 and 1 are out of range: pass (target + 1) / 2.
+        axis of length 1 may be left out; or, with more than one class, integer labels of shape (N, \*S) or (N, 1, \*S),
+        which become one-hot. Targets of -1 and 1 are out of range: pass (target + 1) / 2.
     ignore_index : int or None
         Entries whose target equals it (positions, where the target holds labels) count nowhere; None ignores nothing.
     reduction : "mean", "sum", "none" or "parts"
@@ -164,9 +164,9 @@ def squared_hinge_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a target outside [0, 1] (a label outside [0, C)) that is not
-        ignored, or labels with ``ignore_index=255`` and more than 255 classes. Where reading the target would cost a
-        synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong one makes the loss NaN instead.
+        Shapes or options that do not fit, a target outside [0, 1] (a label outside [0, C)) that is not ignored, or
+        labels with ``ignore_index=255`` and more than 255 classes. On a GPU and under jit, vmap and compile a wrong
+        target makes the loss NaN.
 
     Notes
     -----
@@ -256,9 +256,8 @@ def multi_margin_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----

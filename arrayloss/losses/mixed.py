@@ -174,9 +174,8 @@ def dice_ce_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----
@@ -292,9 +291,8 @@ def bce_dice_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----

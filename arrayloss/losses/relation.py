@@ -86,10 +86,9 @@ def rmi_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, images smaller than a window (``radius * stride`` pixels a side), an option out of
-        range, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more than 255 classes. Where
-        reading labels would cost a synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong label makes the
-        loss NaN instead.
+        Shapes or options that do not fit, images smaller than a window (``radius * stride`` pixels a side), a label
+        outside [0, C) that is not ignored, or ``ignore_index=255`` with more than 255 classes. On a GPU and under jit,
+        vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----
@@ -314,10 +313,9 @@ def pixel_contrast_loss(
     TypeError
         ``logits`` is no tuple of two arrays, arrays of two libraries, or a dtype or a generator that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, both `noise` and `rng`, neither of them with JAX, a label
-        outside [0, C) that is not ignored, or ``ignore_index=255`` with more than 255 classes. Where reading labels
-        would cost a synchronisation (GPU) or is impossible (jit, vmap, compile), a wrong label makes the loss NaN
-        instead.
+        Shapes or options that do not fit, both `noise` and `rng`, neither of them with JAX, a label outside [0, C) that
+        is not ignored, or ``ignore_index=255`` with more than 255 classes. On a GPU and under jit, vmap and compile a
+        wrong label makes the loss NaN.
 
     Notes
     -----

@@ -43,8 +43,8 @@ def poly_loss(
     logits : array, shape (N, C, \*S) or (C,)
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
-        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities
-        in [0, 1] of a real floating dtype in the shape of the logits.
+        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities in
+        [0, 1] of a real floating dtype in the shape of the logits.
     epsilon : float, at least -1
         What is added to the coefficient 1 of :math:`1 - p` in the expansion of :math:`-\log p`; 0 gives cross entropy.
     weight : sequence or array of C finite numbers, optional
@@ -70,9 +70,8 @@ def poly_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----
@@ -169,8 +168,8 @@ def symmetric_cross_entropy_loss(
     logits : array, shape (N, C, \*S) or (C,)
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
-        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities
-        in [0, 1] of a real floating dtype in the shape of the logits.
+        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities in
+        [0, 1] of a real floating dtype in the shape of the logits.
     alpha : float, at least 0
         Weight of cross entropy, which fits labels, wrong ones too.
     beta : float, at least 0
@@ -196,9 +195,8 @@ def symmetric_cross_entropy_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----
@@ -297,8 +295,8 @@ def generalized_cross_entropy_loss(
     logits : array, shape (N, C, \*S) or (C,)
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
-        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities
-        in [0, 1] of a real floating dtype in the shape of the logits.
+        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities in
+        [0, 1] of a real floating dtype in the shape of the logits.
     q : float in (0, 1]
         From cross entropy, the limit at 0, to 1 - p, half the mean absolute error, at 1: the larger, the less a
         position counts whose label is improbable.
@@ -323,9 +321,8 @@ def generalized_cross_entropy_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading labels would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label makes the loss NaN.
 
     Notes
     -----

@@ -40,8 +40,8 @@ def jaccard_loss(
     logits : array, shape (N, C, \*S) or (C,)
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
-        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities
-        in [0, 1] of a real floating dtype in the shape of the logits, which are then :math:`t`.
+        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities in
+        [0, 1] of a real floating dtype in the shape of the logits, which are then :math:`t`.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing. Probability targets have no label to ignore, but
         with another activation than "softmax" an entry equal to it is ignored.
@@ -51,8 +51,8 @@ def jaccard_loss(
         Weight of each class.
     activation : "softmax", "sigmoid" or None
         What makes :math:`p` of the logits; None takes them as probabilities in [0, 1]. With "sigmoid" and None every
-        class is a question of its own: a target in the shape of the logits has an entry in [0, 1] for each, of any
-        real dtype, and with a single class a label map is such a target.
+        class is a question of its own: a target in the shape of the logits has an entry in [0, 1] for each, of any real
+        dtype, and with a single class a label map is such a target.
     batch : bool
         Whether sums run over the whole batch before the ratio, as if it were one image.
     include_background : bool
@@ -60,8 +60,8 @@ def jaccard_loss(
     squared : bool
         Whether the areas are :math:`\sum p^2` and :math:`\sum t^2`.
     reduction : "mean", "sum" or "none"
-        "mean" is the mean over the images and the classes, weighted by ``weight``; "none" gives
-        :math:`w_c d_{nc}` in shape (N, C), or (C,) with ``batch``, and "sum" is the sum of that.
+        "mean" is the mean over the images and the classes, weighted by ``weight``; "none" gives :math:`w_c d_{nc}` in
+        shape (N, C), or (C,) with ``batch``, and "sum" is the sum of that.
     axis : int
         The class axis of the logits.
 
@@ -76,9 +76,8 @@ def jaccard_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading values would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label or probability makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label or probability makes the loss NaN.
 
     Notes
     -----
@@ -166,8 +165,8 @@ def tversky_loss(
     logits : array, shape (N, C, \*S) or (C,)
         Unnormalised scores, of a real floating dtype, the classes on ``axis``.
     target : array
-        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities
-        in [0, 1] of a real floating dtype in the shape of the logits, which are then :math:`t`.
+        Class labels of any integer dtype or bool, shape (N, \*S) or with a class axis of length 1; or probabilities in
+        [0, 1] of a real floating dtype in the shape of the logits, which are then :math:`t`.
     ignore_index : int or None
         Label of positions that count nowhere; None ignores nothing. Probability targets have no label to ignore, but
         with another activation than "softmax" an entry equal to it is ignored.
@@ -183,8 +182,8 @@ def tversky_loss(
         Weight of each class.
     activation : "softmax", "sigmoid" or None
         What makes :math:`p` of the logits; None takes them as probabilities in [0, 1]. With "sigmoid" and None every
-        class is a question of its own: a target in the shape of the logits has an entry in [0, 1] for each, of any
-        real dtype, and with a single class a label map is such a target.
+        class is a question of its own: a target in the shape of the logits has an entry in [0, 1] for each, of any real
+        dtype, and with a single class a label map is such a target.
     batch : bool
         Whether sums run over the whole batch before the ratio, as if it were one image.
     include_background : bool
@@ -192,8 +191,8 @@ def tversky_loss(
     squared : bool
         Whether the areas are :math:`\sum p^2` and :math:`\sum t^2`.
     reduction : "mean", "sum" or "none"
-        "mean" is the mean over the images and the classes, weighted by ``weight``; "none" gives
-        :math:`w_c d_{nc}` in shape (N, C), or (C,) with ``batch``, and "sum" is the sum of that.
+        "mean" is the mean over the images and the classes, weighted by ``weight``; "none" gives :math:`w_c d_{nc}` in
+        shape (N, C), or (C,) with ``batch``, and "sum" is the sum of that.
     axis : int
         The class axis of the logits.
 
@@ -208,9 +207,8 @@ def tversky_loss(
     TypeError
         Arrays of two libraries, or a dtype that does not fit.
     ValueError
-        Shapes that do not fit, an option out of range, a label outside [0, C) that is not ignored, or
-        ``ignore_index=255`` with more than 255 classes. Where reading values would cost a synchronisation (GPU) or is
-        impossible (jit, vmap, compile), a wrong label or probability makes the loss NaN instead.
+        Shapes or options that do not fit, a label outside [0, C) that is not ignored, or ``ignore_index=255`` with more
+        than 255 classes. On a GPU and under jit, vmap and compile a wrong label or probability makes the loss NaN.
 
     Notes
     -----
