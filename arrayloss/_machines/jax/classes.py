@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from arrayloss._machines.formula import Array, OfClasses
-from arrayloss._machines.generic.classes import shares
+from arrayloss._machines.generic.classes import members_nll_rule, shares
 from arrayloss._machines.generic.facts import one_hot, where_valid
-from arrayloss._machines.jax.compiled import NAMESPACE, along, held, kernel, rule
+from arrayloss._machines.jax.compiled import NAMESPACE, held, kernel
 from arrayloss._machines.jax.facts import where_or
 
 #: Up to so many classes a reduction over them is written out.
@@ -91,143 +91,96 @@ def at_label(x: Array, labels: Array) -> Array:
     return jnp.take_along_axis(x, labels[:, None], axis=1, mode="clip")[:, 0]
 
 
-# By the label alone ---------------------------------------------------------------------------------------------------
-
-
-@jax.custom_jvp
-def _softmax(z: Array, valid: Array | None) -> Array:
+@kernel(2)
+def softmax(z: Array, valid: Array | None) -> Array:
     top, total = _normaliser(z)
     # The mask lies on the result alone: no derivative passes through what it hides, and the logits stay as they are.
     return where_valid(NAMESPACE, valid, jnp.exp(z - top[:, None]) * (1 / total)[:, None])
 
 
-def held_softmax(z: Array, valid: Array | None) -> Array:
-    """Return the same, stored."""
-    return held(_softmax, lambda *arrays: _softmax(*arrays) + 0, z, valid)
+@softmax.rule
+def _(dz: Array, z: Array, valid: Array | None) -> tuple[Array, Array]:
+    p = softmax(NAMESPACE, z, valid)
+    return p, p * (dz - jnp.sum(p * dz, axis=1, keepdims=True))
 
 
-@_softmax.defjvp
-def _softmax_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    p = _softmax(*primals)
-    return p, p * (tangents[0] - jnp.sum(p * tangents[0], axis=1, keepdims=True))
-
-
-@jax.custom_jvp
-def _label_nll(z: Array, labels: Array, valid: Array | None) -> Array:
+@kernel(3)
+def label_nll(z: Array, labels: Array, valid: Array | None) -> Array:
     top, total = _normaliser(z)
     return where_or(jnp, valid, jnp.log(total) - (at_label(z, labels) - top), 0)
 
 
-@_label_nll.defjvp
-def _label_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    z, labels, valid = primals
+@label_nll.rule
+def _(dz: Array, z: Array, labels: Array, valid: Array | None) -> tuple[Array, Array]:
     hit = where_valid(NAMESPACE, valid, one_hot(jnp, labels, z.shape[1]).astype(z.dtype))
-    return _label_nll(*primals), jnp.sum((_softmax(z, valid) - hit) * tangents[0], axis=1)
+    return label_nll(NAMESPACE, z, labels, valid), _sum((softmax(NAMESPACE, z, valid) - hit) * dz)
 
 
-def _shares_of_members(z: Array, members: Array, valid: Array | None) -> tuple[Array, Array, Array]:
-    """Return the members' largest score, the sum of their exponentials less it, and the share of each in that.
-
-    Where all members are -inf the sum is 1, and the shares are 0.
-    """
-    z = where_valid(NAMESPACE, valid, z)
-    if valid is not None:
-        members = members | ~valid[:, None]
-    # The least score, where -inf would do, loses to every member's, and is infinite only where one is.
-    own = jnp.where(members, z, jax.lax.stop_gradient(jnp.min(z, axis=1, keepdims=True)))
-    top = jax.lax.stop_gradient(jnp.max(own, axis=1))
-    some = ~(top == -math.inf)
-    e = where_or(jnp, members & some[:, None], jnp.exp(own - where_or(jnp, some, top, 0)[:, None]), 0)
-    total = where_or(jnp, some, jnp.sum(e, axis=1), 1)
-    return top, total, e / total[:, None]
+@kernel(3)
+def members_nll(z: Array, members: Array, valid: Array | None) -> Array:
+    return members_nll_rule(NAMESPACE, z, members, valid)[0]
 
 
-@jax.custom_jvp
-def _members_nll(z: Array, members: Array, valid: Array | None) -> Array:
-    top, total = _normaliser(z, valid)
-    top_own, total_own, _ = _shares_of_members(z, members, valid)
-    return where_or(jnp, valid, jnp.log(total) - jnp.log(total_own) + (top - top_own), 0)
+@members_nll.rule
+def _(dz: Array, z: Array, members: Array, valid: Array | None) -> tuple[Array, Array]:
+    losses, vjp = members_nll_rule(NAMESPACE, z, members, valid)
+    return losses, _sum(vjp(jnp.ones_like(losses)) * dz)
 
 
-@_members_nll.defjvp
-def _members_nll_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    z, members, valid = primals
-    slopes = where_valid(NAMESPACE, valid, _softmax(z, valid) - _shares_of_members(z, members, valid)[2])
-    return _members_nll(*primals), jnp.sum(slopes * tangents[0], axis=1)
+@kernel(5)
+def classes(z: Array, t: Array, field: Any, valid: Any, weight: Any, how: OfClasses) -> Array:
+    given = (z, t, field, valid, weight, *_normalisers(z, t, valid, how))
+    (losses,) = _summed(lambda *of: _terms(how, (how.formula.losses,), *of)[1:], *given)
+    return where_or(jnp, valid, losses, 0)
 
 
-softmax, label_nll, members_nll = kernel(2)(_softmax), kernel(3)(_label_nll), kernel(3)(_members_nll)
-
-# By a formula ---------------------------------------------------------------------------------------------------------
-
-
-def _given(
-    how: OfClasses, c: int | None, z: Array, t: Array, field: Array | None, valid: Array | None, *normaliser: Array
-) -> tuple[Array, ...]:
-    """Return what the formula is given for a class, or for all."""
-    count = z.shape[1]
-    z, beside = _clean(z, valid, c), [_beside(x, c) for x in normaliser]
-    if how.kind == "gap":
-        own = _hit(t, count, c)
-        return where_or(jnp, ~own, z - beside[0], 0), own.astype(z.dtype)
-    log_p = (z - beside[0]) * how.scale - beside[1]
-    p = jnp.exp(log_p)
-    if how.kind == "teacher":
-        log_q = (_clean(t, valid, c) - beside[2]) * how.scale - beside[3]
-        q = jnp.exp(log_q)
-        some = q > 0
-        return where_or(jnp, some, log_p, 0), p, where_or(jnp, some, log_q, 0), q
-    if t.ndim < z.ndim + (c is not None):
-        on, off = shares(how.smoothing, count)
-        t = _hit(t, count, c).astype(z.dtype) * (on - off) + off
-    else:
-        t = _clean(t, valid, c)
-        log_p = where_or(jnp, t != 0, log_p, 0)
-    return (log_p, p, t) if field is None else (log_p, p, t, _clean(field, valid, c))
+@classes.rule
+def _(dz: Array, z: Array, t: Array, field: Any, valid: Any, weight: Any, how: OfClasses) -> tuple[Array, Array]:
+    given, slopes = (z, t, field, valid, weight, *_normalisers(z, t, valid, how)), how.formula.slopes
+    losses, total = _summed(lambda *of: _terms(how, (how.formula.losses, slopes), *of)[1:], *given)
+    share, each = _terms(how, (slopes,), None, *given)
+    change = where_valid(NAMESPACE, valid, (each - share * total[:, None]) * how.scale) * dz
+    return where_or(jnp, valid, losses, 0), _sum(change)
 
 
-def _terms(
-    how: OfClasses, functions: Any, c: int | None, z: Array, t: Array, field: Any, valid: Any, weight: Any, *rest: Array
-) -> tuple[Array, ...]:
-    """Return what functions of a formula give a class, or all, with its weight: 0 takes out even what is infinite."""
-    given = _given(how, c, z, t, field, valid, *rest)
-    found = tuple(f(NAMESPACE, *given, *how.numbers) for f in functions)
-    if weight is None:
-        return found
-    weight = weight.reshape((1, -1) + (1,) * (z.ndim - 2)) if c is None else weight[c]
-    return tuple(jnp.where(weight != 0, x, 0) * weight for x in found)
-
-
-def _normalisers(how: OfClasses, z: Array, t: Array, valid: Array | None) -> list[Array]:
+def _normalisers(z: Array, t: Array, valid: Array | None, how: OfClasses) -> list[Array]:
+    """Return what the scores of all classes are normalised by."""
     if how.kind == "gap":
         return [where_or(jnp, valid, at_label(z, t), 0)]
     found = [_normaliser(x, valid, how.scale) for x in ((z, t) if how.kind == "teacher" else (z,))]
     return [x for top, total in found for x in (top, jnp.log(total))]
 
 
-def _losses(z: Array, t: Array, field: Any, valid: Any, weight: Any, how: OfClasses) -> Array:
-    terms = partial(_terms, how, (how.formula.losses,))
-    (losses,) = _summed(terms, z, t, field, valid, weight, *_normalisers(how, z, t, valid))
-    return where_or(jnp, valid, losses, 0)
+def _terms(
+    how: OfClasses, functions: Any, c: int | None, z: Array, t: Array, field: Any, valid: Any, weight: Any, *norm: Array
+) -> tuple[Array, ...]:
+    """Return the share of a class, or of all, and what functions give it, by weight: one of 0 takes out infinity."""
+    given = _given(how, c, z, t, field, valid, *(_beside(x, c) for x in norm))
+    found = [f(NAMESPACE, *given, *how.numbers) for f in functions]
+    if weight is not None:
+        weight = weight.reshape((1, -1) + (1,) * (z.ndim - 2)) if c is None else weight[c]
+        found = [jnp.where(weight != 0, x, 0) * weight for x in found]
+    return given[1], *found
 
 
-_classes = jax.custom_jvp(_losses, nondiff_argnums=(5,))
-
-
-@rule(_classes)
-def _classes_jvp(how: OfClasses, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    z, t, _, valid, _ = primals
-    change = along(partial(_losses, how=how), primals, (None, *tangents[1:]))
-    if not isinstance(tangents[0], jax.Array):
-        losses = _classes(*primals, how)
-        return losses, jnp.zeros_like(losses) if change is None else change
-    given = (*primals, *_normalisers(how, z, t, valid))
-    losses, total = _summed(partial(_terms, how, how.formula[:2]), *given)
-    (slopes,) = _terms(how, (how.formula.slopes,), None, *given)
-    share = _given(how, None, *primals[:4], *given[5:])[1]
-    slopes = where_valid(NAMESPACE, valid, (slopes - share * total[:, None]) * how.scale)
-    moved = jnp.sum(slopes * tangents[0], axis=1)
-    return where_or(jnp, valid, losses, 0), moved if change is None else change + moved
-
-
-classes = kernel(5)(_classes)
+def _given(
+    how: OfClasses, c: int | None, z: Array, t: Array, field: Any, valid: Any, top: Array, *norm: Array
+) -> tuple[Array, ...]:
+    """Return what the formula is given for a class, or for all."""
+    x = _clean(z, valid, c) - top
+    if how.kind == "gap":
+        own = _hit(t, z.shape[1], c)
+        return where_or(jnp, ~own, x, 0), own.astype(z.dtype)
+    log_p = x * how.scale - norm[0]
+    p = jnp.exp(log_p)
+    if how.kind == "teacher":
+        log_q = (_clean(t, valid, c) - norm[1]) * how.scale - norm[2]
+        q = jnp.exp(log_q)
+        return where_or(jnp, q > 0, log_p, 0), p, where_or(jnp, q > 0, log_q, 0), q
+    if t.ndim < z.ndim:
+        on, off = shares(how.smoothing, z.shape[1])
+        t = _hit(t, z.shape[1], c).astype(z.dtype) * (on - off) + off
+    else:
+        t = _clean(t, valid, c)
+        log_p = where_or(jnp, t != 0, log_p, 0)
+    return (log_p, p, t) if field is None else (log_p, p, t, _clean(field, valid, c))

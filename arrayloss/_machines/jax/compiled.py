@@ -1,9 +1,9 @@
-"""What the kernels share: how they are compiled, what XLA computes once, who computes on the host, and rules."""
+"""What the kernels share: how they are compiled and differentiated, what is computed once, and what on the host."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial, update_wrapper
 from typing import Any
 
 import jax
@@ -23,23 +23,48 @@ except ImportError:  # in older versions of JAX
 NAMESPACE = jnp
 
 
-def kernel(arrays: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a kernel, of a namespace too, of a function whose arguments are static but for so many arrays."""
+class Kernel:
+    """A jitted function of so many arrays and what is static, which a kernel is given behind its namespace."""
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(given: tuple[Any, ...], how: tuple[Any, ...]) -> Any:
-            return function(*given, *how)
+    def __init__(self, arrays: int, function: Callable[..., Any]) -> None:
+        update_wrapper(self, function)
+        self._arrays, self._function = arrays, function
+        self._jitted: Any = jax.jit(lambda given, static: function(*given, *static), static_argnums=1)
 
-        run.__name__ = getattr(function, "__name__", "kernel")
-        jitted = jax.jit(run, static_argnums=1)
+    def __call__(self, _: Any, *arguments: Any) -> Any:
+        return self._jitted(arguments[: self._arrays], arguments[self._arrays :])
 
-        @wraps(function)
-        def call(_: Any, *arguments: Any) -> Any:
-            return jitted(arguments[:arrays], arguments[arrays:])
+    def rule(self, forward: Callable[..., tuple[Array, Array]]) -> None:
+        """Differentiate by `forward(dx, x, ...)`, which gives the value and how it changes along the first array.
 
-        return call
+        The others, which are constants as a rule, get no pass where they are, and autodiff where they are not.
+        """
 
-    return decorate
+        def jvp(static: Any, primals: Any, tangents: Any) -> tuple[Array, Array]:
+            moved = [i for i, tangent in enumerate(tangents) if i and isinstance(tangent, jax.Array)]
+            value: Any
+            if isinstance(tangents[0], jax.Array):
+                value, change = forward(tangents[0], *primals, *static)
+            else:
+                value = function(static, *primals)
+                change = jnp.zeros_like(value)
+            if moved:
+                others, changes = (tuple(x[i] for i in moved) for x in (primals, tangents))
+
+                def of(*given: Array) -> Array:
+                    arrays = (given[moved.index(i)] if i in moved else x for i, x in enumerate(primals))
+                    return self._function(*arrays, *static)
+
+                change = change + jax.jvp(of, others, changes)[1]
+            return value, change
+
+        function: Any = jax.custom_jvp(lambda static, *given: self._function(*given, *static), nondiff_argnums=(0,))
+        function.defjvp(jvp, symbolic_zeros=True)
+        self._jitted = jax.jit(lambda given, static: function(static, *given), static_argnums=1)
+
+
+def kernel(arrays: int) -> Callable[[Callable[..., Any]], Kernel]:
+    return partial(Kernel, arrays)
 
 
 def held(function: Callable[..., Any], other: Callable[..., Any], x: Array, *arguments: Any) -> Any:
@@ -58,12 +83,10 @@ def held(function: Callable[..., Any], other: Callable[..., Any], x: Array, *arg
     return jax.lax.platform_dependent(x, *arguments, cpu=conditional, default=other)
 
 
-def on_cpu_host(
-    compute: Callable[..., tuple[Any, ...]], other: Callable[..., tuple[Array, ...]], like: Any, *arrays: Any
-) -> Any:
-    """Return what NumPy makes of arrays, in the memory of JAX on the CPU; `other` is what JAX does by itself."""
+def on_cpu_host(compute: Callable[..., Any], other: Callable[..., Any], like: Any, *arrays: Any) -> Any:
+    """Return the arrays that NumPy makes, in the memory of JAX on the CPU; `other` is what JAX does by itself."""
 
-    def fill(_: Any, out: tuple[Any, ...], *given: Any) -> None:
+    def fill(_: Any, out: Any, *given: Any) -> None:
         for array, found in zip(out, compute(*(None if a is None else np.asarray(a) for a in given)), strict=True):
             np.asarray(array)[...] = found
 
@@ -71,23 +94,5 @@ def on_cpu_host(
     single = jax.local_device_count("cpu") == 1
     if buffer_callback is None or namespace.PORTABLE or arrays[0].size == 0 or not single:
         return other(*arrays)
-    return jax.lax.platform_dependent(*arrays, cpu=buffer_callback(fill, like, vmap_method="sequential"), default=other)
-
-
-def along(function: Callable[..., Array], primals: Any, tangents: Any) -> Array | None:
-    """Return the change of a function, by autodiff, along the tangents that are there; None where there are none."""
-    moved = [i for i, tangent in enumerate(tangents) if isinstance(tangent, jax.Array)]
-    if not moved:
-        return None
-
-    def of(*given: Array) -> Array:
-        at = dict(zip(moved, given, strict=True))
-        return function(*(at.get(i, x) for i, x in enumerate(primals)))
-
-    values, changes = zip(*((primals[i], tangents[i]) for i in moved), strict=True)
-    return jax.jvp(of, values, changes)[1]
-
-
-def rule(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a `custom_jvp` its rule, in which the tangents of what is constant are no arrays and get no pass."""
-    return partial(function.defjvp, symbolic_zeros=True)
+    shared = buffer_callback(fill, like, vmap_method="sequential")
+    return jax.lax.platform_dependent(*arrays, cpu=shared, default=other)

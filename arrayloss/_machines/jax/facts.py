@@ -14,7 +14,7 @@ from arrayloss._machines.formula import Array, Namespace
 from arrayloss._machines.jax.compiled import held
 
 #: Entries from which on a reduction is worth a loop of its own.
-_LARGE = 1 << 20
+LARGE = 1 << 20
 
 
 def constant(x: Array) -> Array:
@@ -83,7 +83,7 @@ def any_of(xp: Namespace, mask: Array) -> Array:
 
 def _reduced(function: Callable[..., Array], other: Callable[..., Array], mask: Array) -> Array:
     """Reduce a mask; a large one on its own, since XLA on the CPU fuses reductions into one slow loop."""
-    return function(mask) if mask.size < _LARGE else held(function, other, mask)
+    return function(mask) if mask.size < LARGE else held(function, other, mask)
 
 
 def running_sum(xp: Namespace, x: Array) -> Array:

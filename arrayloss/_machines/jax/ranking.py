@@ -12,7 +12,7 @@ import numpy as np
 from arrayloss._machines.formula import Array, Namespace
 from arrayloss._machines.generic.facts import sum_positions
 from arrayloss._machines.generic.ranking import lovasz_hinge_rule, lovasz_softmax_rule, ranked_lovasz_weights
-from arrayloss._machines.jax.compiled import NAMESPACE, kernel, on_cpu_host
+from arrayloss._machines.jax.compiled import NAMESPACE, Kernel, kernel, on_cpu_host
 from arrayloss._machines.jax.facts import running_sum, where_or
 from arrayloss._machines.numpy import lovasz
 
@@ -56,33 +56,31 @@ def _lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array 
 lovasz_weights = jax.jit(_lovasz_weights, static_argnums=0)
 
 
-def _lovasz(on_host: Any, rule: Any) -> Any:
+def _lovasz(on_host: Any, rule: Any) -> Kernel:
     """Return a Lovasz extension of scores, whose derivative is a product with the slopes."""
 
-    def extension(scores: Array, labels: Array, valid: Array | None, per_image: bool) -> Any:
+    def both(scores: Array, labels: Array, valid: Array | None, per_image: bool) -> Any:
         """Return the value and its slopes: by NumPy on the host, by XLA elsewhere."""
 
         def portable(*arrays: Any) -> tuple[Array, Array]:
             losses, vjp = rule(NAMESPACE, *arrays, per_image, _lovasz_weights)
             return losses, vjp(jnp.ones_like(losses))
 
-        sets = scores.shape[0] if per_image else 1
-        like = (jax.ShapeDtypeStruct((sets, scores.shape[1]), scores.dtype), scores)
+        like = (jax.eval_shape(lambda x: x[: None if per_image else 1, :, *(0,) * (x.ndim - 2)], scores), scores)
         shared = partial(on_host, per_image=per_image)
         return on_cpu_host(shared, portable, like, jax.lax.stop_gradient(scores), labels, valid)
 
-    @partial(jax.custom_jvp, nondiff_argnums=(3,))
-    def value(scores: Array, labels: Array, valid: Array | None, per_image: bool) -> Array:
-        losses: Array = extension(scores, labels, valid, per_image)[0]
-        return losses
+    @kernel(3)
+    def extension(*arguments: Any) -> Array:
+        return both(*arguments)[0]
 
-    @value.defjvp
-    def value_jvp(per_image: bool, primals: Any, tangents: Any) -> tuple[Array, Array]:
-        losses, slopes = extension(*primals, per_image)
-        change = sum_positions(NAMESPACE, slopes * tangents[0])
-        return losses, change if per_image else jnp.sum(change, axis=0, keepdims=True)
+    @extension.rule
+    def _(dx: Array, *arguments: Any) -> tuple[Array, Array]:
+        losses, slopes = both(*arguments)
+        change = sum_positions(NAMESPACE, slopes * dx)
+        return losses, change if arguments[3] else jnp.sum(change, axis=0, keepdims=True)
 
-    return kernel(3)(value)
+    return extension
 
 
 lovasz_softmax = _lovasz(lovasz.softmax_extension, lovasz_softmax_rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ from arrayloss._machines.formula import AREAS, Array, Formula
 from arrayloss._machines.generic.entries import opened
 from arrayloss._machines.generic.facts import one_hot, sum_positions
 from arrayloss._machines.generic.regions import summed
-from arrayloss._machines.jax.classes import at_label, held_softmax, softmax
-from arrayloss._machines.jax.compiled import NAMESPACE, kernel
+from arrayloss._machines.jax.classes import at_label, softmax
+from arrayloss._machines.jax.compiled import NAMESPACE, held, kernel
 from arrayloss._machines.jax.facts import where_or
 from arrayloss._machines.jax.places import in_bins, label_counts
 
@@ -21,8 +22,8 @@ from arrayloss._machines.jax.places import in_bins, label_counts
 def regions(
     z: Array, t: Array, valid: Array | None, activation: str | None, formula: Formula, *numbers: float
 ) -> Array:
-    if formula is AREAS and activation == "softmax" and t.ndim < z.ndim:
-        overlap, predicted = _softmax_areas(z, t, valid)
+    if formula == AREAS and activation == "softmax" and t.ndim < z.ndim:
+        overlap, predicted = _softmax_areas(NAMESPACE, z, t, valid)
         return jnp.stack([overlap, predicted, label_counts(NAMESPACE, t, valid, z.shape[1], z.dtype)])
     x, t, entries = opened(NAMESPACE, z, t, valid)
     if activation == "softmax":
@@ -32,26 +33,29 @@ def regions(
     return summed(NAMESPACE, p, where_or(jnp, entries, t, 0), formula, *numbers)
 
 
-@jax.custom_jvp
-def _softmax_areas(z: Array, labels: Array, valid: Array | None) -> tuple[Array, Array]:
-    """Return the overlap and the predicted area of each class, shapes `(N, C)`."""
-    p = held_softmax(z, valid)
-    return in_bins(at_label(p, labels), labels, z.shape[1]), _totals(p)
+@kernel(3)
+def _softmax_areas(z: Array, labels: Array, valid: Array | None) -> Array:
+    """Return the overlap and the predicted area of each class, shape `(2, N, C)`."""
+    p = _held_softmax(z, valid)
+    return jnp.stack([in_bins(at_label(p, labels), labels, z.shape[1]), _totals(p)])
 
 
-@_softmax_areas.defjvp
-def _softmax_areas_jvp(
-    primals: tuple[Array, ...], tangents: tuple[Array, ...]
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    (z, labels, valid), dz = primals, tangents[0]
-    p, classes = held_softmax(z, valid), z.shape[1]
+@_softmax_areas.rule
+def _(dz: Array, z: Array, labels: Array, valid: Array | None) -> tuple[Array, Array]:
+    p, classes = _held_softmax(z, valid), z.shape[1]
     p_at_label = at_label(p, labels)
     mean = jnp.sum(p * dz, axis=1)
     # Written so that its transpose is a product of p with one number a class, and one pass over the logits.
     change = sum_positions(NAMESPACE, p * dz) - jnp.einsum("nc...,n...->nc", p, mean, precision="highest")
     dz_at_label = jnp.sum(where_or(jnp, one_hot(jnp, labels, classes), dz, 0), axis=1)
     overlap_change = in_bins(p_at_label * (dz_at_label - mean), labels, classes)
-    return (in_bins(p_at_label, labels, classes), _totals(p)), (overlap_change, change)
+    value = jnp.stack([in_bins(p_at_label, labels, classes), _totals(p)])
+    return value, jnp.stack([overlap_change, change])
+
+
+def _held_softmax(z: Array, valid: Array | None) -> Array:
+    p: Array = held(partial(softmax, NAMESPACE), lambda *of: softmax(NAMESPACE, *of) + 0, z, valid)
+    return p
 
 
 def _totals(x: Array) -> Array:
