@@ -69,7 +69,7 @@ GIVEN = {
     "formula.AREAS": Given("regions"),
     "areas._SQUARES": Given("regions"),
     "areas._ERRORS": Given("regions"),
-    "entropies.CROSS": Given("classes", kind="target"),
+    "formula.CROSS": Given("classes", kind="target"),
     "focal._FOCAL": Given("entries", with_least(*GAMMAS), "entropy"),
     "focal._FOCAL_OF_CLASS": Given("classes", with_least(*GAMMAS), "target"),
     "focal._SIGMOID_FOCAL": Given("entries", SIGMOID, "score"),

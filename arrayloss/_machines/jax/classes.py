@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from arrayloss._machines.formula import Array, OfClasses
-from arrayloss._machines.generic.classes import members_nll_rule, shares
+from arrayloss._machines.generic import classes as generic
+from arrayloss._machines.generic.classes import shares
 from arrayloss._machines.generic.facts import one_hot, where_valid
 from arrayloss._machines.jax.compiled import NAMESPACE, held, kernel
 from arrayloss._machines.jax.facts import where_or
@@ -118,12 +119,12 @@ def _(dz: Array, z: Array, labels: Array, valid: Array | None) -> tuple[Array, A
 
 @kernel(3)
 def members_nll(z: Array, members: Array, valid: Array | None) -> Array:
-    return members_nll_rule(NAMESPACE, z, members, valid)[0]
+    return generic.members_nll(NAMESPACE, z, members, valid)[0]
 
 
 @members_nll.rule
 def _(dz: Array, z: Array, members: Array, valid: Array | None) -> tuple[Array, Array]:
-    losses, vjp = members_nll_rule(NAMESPACE, z, members, valid)
+    losses, vjp = generic.members_nll(NAMESPACE, z, members, valid)
     return losses, _sum(vjp(jnp.ones_like(losses)) * dz)
 
 

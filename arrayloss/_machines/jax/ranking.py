@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from arrayloss._machines.formula import Array, Namespace
+from arrayloss._machines.generic import ranking as generic
 from arrayloss._machines.generic.facts import sum_positions
-from arrayloss._machines.generic.ranking import lovasz_hinge_rule, lovasz_softmax_rule, ranked_lovasz_weights
+from arrayloss._machines.generic.ranking import ranked_lovasz_weights
 from arrayloss._machines.jax.compiled import NAMESPACE, Kernel, kernel, on_cpu_host
 from arrayloss._machines.jax.facts import running_sum, where_or
 from arrayloss._machines.numpy import lovasz
@@ -83,5 +84,5 @@ def _lovasz(on_host: Any, rule: Any) -> Kernel:
     return extension
 
 
-lovasz_softmax = _lovasz(lovasz.softmax_extension, lovasz_softmax_rule)
-lovasz_hinge = _lovasz(lovasz.hinge_extension, lovasz_hinge_rule)
+lovasz_softmax = _lovasz(lovasz.softmax_extension, generic.lovasz_softmax)
+lovasz_hinge = _lovasz(lovasz.hinge_extension, generic.lovasz_hinge)
