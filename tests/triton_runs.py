@@ -23,9 +23,9 @@ import triton
 import triton_port as port
 
 from arrayloss._machines.formula import Formula, OfClasses
-from arrayloss._machines.generic.classes import classes_rule
-from arrayloss._machines.generic.entries import entry_losses_rule
-from arrayloss._machines.generic.regions import regions_rule
+from arrayloss._machines.generic.classes import classes
+from arrayloss._machines.generic.entries import entry_losses
+from arrayloss._machines.generic.regions import regions
 
 #: Both sides round in float32, sums among them; here losses and slopes are of the order of 1.
 CLOSE = {"rtol": 2e-5, "atol": 4e-6}
@@ -57,7 +57,7 @@ def of_entries(name: str, formula: Formula, given: formulas.Given) -> None:
     for numbers in given.options("float32"):
         # A rate of 0 under a logarithm is infinite.
         with np.errstate(all="ignore"):
-            losses, vjp = entry_losses_rule(xp, with_nan, t, valid, formula, *numbers)
+            losses, vjp = entry_losses(xp, with_nan, t, valid, formula, *numbers)
             slopes = vjp(np.ones_like(x))
         out = torch.empty(4, size)
         port.entries[(triton.cdiv(size, 128),)](
@@ -86,7 +86,7 @@ def of_classes(name: str, formula: Formula, given: formulas.Given) -> None:
     for numbers in given.options("float32"):
         how = OfClasses(formula, numbers, given.kind if given.kind in ("teacher", "gap") else "target", scale)
         aim = labels.astype(np.int64) if given.kind == "gap" else t
-        losses, vjp = classes_rule(xp, z, aim, field, valid, None, how)
+        losses, vjp = classes(xp, z, aim, field, valid, None, how)
         out, dz = torch.empty(N, P), torch.empty(N, C, P)
         port.classes[(triton.cdiv(P, 32), N)](
             *map(on_device, (z, t, t if field is None else field, labels, valid.astype(np.int8), g)),
@@ -104,7 +104,7 @@ def of_regions(name: str, formula: Formula, given: formulas.Given) -> None:
     count = len(formula.losses(xp, t[0, 0], t[0, 0], *given.options("float32")[0]))
     g = rng.random((count, N, C), dtype=np.float32)
     for numbers in given.options("float32"):
-        sums, vjp = regions_rule(xp, z, t, valid, "softmax", formula, *numbers)
+        sums, vjp = regions(xp, z, t, valid, "softmax", formula, *numbers)
         out, dz = torch.empty(count, N, C), torch.empty(N, C, P)
         port.regions[(N,)](
             *map(on_device, (z, t, valid.astype(np.int8), g)),
