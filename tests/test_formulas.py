@@ -296,7 +296,7 @@ def test_compiled_for_gpus(tmp_path: Path) -> None:
 def test_digits_over_all_of_float32(name: str) -> None:
     """Values and slopes have the digits of float64: see formula_sweep.py, and the session `formulas` for all scores."""
     # For each target and option; of formulas with many of them, fewer for each.
-    wrong = formula_sweep.sweep(name, 2**20 if len(list(formula_sweep.cells(name))) < 15 else 2**17)
+    wrong = formula_sweep.sweep(name, 2**20 if len(list(formula_sweep.cells(name))) < 15 else 2**18)
     assert not wrong, "\n".join(wrong)
 
 
