@@ -82,6 +82,13 @@ def torch(session: nox.Session) -> None:
     pytest(session, *PORTABLE, "--backends", "torch", ARRAYLOSS_PORTABLE="1")
 
 
+@nox.session(default=False)
+def formulas(session: nox.Session) -> None:
+    """Hold formulas in float32, all of them or those named after `--`, against float64 at all 2^32 scores: hours."""
+    session.install(*group("test"), "-e", ".")
+    session.run("python", "tests/formula_sweep.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
 @nox.session
 def jax(session: nox.Session) -> None:
     """Test on JAX, then what sorts without the fast paths."""

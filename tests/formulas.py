@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import pkgutil
@@ -95,6 +96,7 @@ GIVEN = {
 }
 
 
+@functools.cache
 def found() -> dict[str, Formula]:
     """Return all formulas of the package, by the module of what they are made of and their name."""
     rooms = (arrayloss.losses, arrayloss._core)

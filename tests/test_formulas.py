@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import formula_sweep
 import formulas
+import numpy as np
 import pytest
 
 from arrayloss._machines.formula import above
@@ -275,7 +278,7 @@ def told(errors: dict[str, Any]) -> str:
 def test_as_triton_kernels(tmp_path: Path) -> None:
     """Values and slopes of the same text in a kernel of its shape are those of the portable machine."""
     errors = on_triton("interpret", tmp_path)
-    assert set(errors) == set(FOUND)
+    assert set(errors) == {"words", *FOUND}
     assert not any(errors.values()), told(errors)
 
 
@@ -284,3 +287,83 @@ def test_compiled_for_gpus(tmp_path: Path) -> None:
     assert {"80", "90"} <= set(errors.pop("targets"))
     assert set(errors) == set(FOUND)
     assert not any(errors.values()), told(errors)
+
+
+# In float32 -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_digits_over_all_of_float32(name: str) -> None:
+    """Values and slopes have the digits of float64: see formula_sweep.py, and the session `formulas` for all scores."""
+    # For each target and option; of formulas with many of them, fewer for each.
+    wrong = formula_sweep.sweep(name, 2**20 if len(list(formula_sweep.cells(name))) < 15 else 2**18)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_wrong_is_found() -> None:
+    nan, inf, large = math.nan, math.inf, 3.5e38
+    for found, expected, allowed in (
+        (1.0 + 3e-6, 1.0, 0.0),
+        (0.0, 1e-37, 0.0),
+        (1e-37, 0.0, 0.0),
+        (nan, 1.0, inf),
+        (nan, inf, 0.0),
+        (inf, 1.0, 0.0),
+        (1e38, large, 0.0),
+        (-inf, large, 0.0),
+    ):
+        assert formula_sweep.compared(np.float32([found]), np.float64([expected]), allowed).all(), (found, expected)
+    for found, expected, allowed in (
+        (1.0, 1.0, 0.0),
+        (inf, large, 0.0),
+        (0.0, 1e-39, 0.0),
+        (0.5, nan, 0.0),
+        (2.0, 1.0, 1.0),
+    ):
+        assert not formula_sweep.compared(np.float32([found]), np.float64([expected]), allowed).any(), (found, expected)
+
+
+#: Closed forms that keep their digits in a wider number, of scores whose forms do: nothing of them is in the package.
+CLOSED = {
+    "formula.BINARY": (
+        (),
+        lambda x, t: np.logaddexp(0.0, x) * (1.0 - t) + np.logaddexp(0.0, -x) * t,
+        lambda x, t: (1.0 - t) / (1.0 + np.exp(-x)) - t / (1.0 + np.exp(x)),
+    ),
+    "focal._FOCAL": ((2.0, 1e-154), lambda x, t: np.expm1(-x) ** 2 * x, None),
+    "focal._SIGMOID_FOCAL": (
+        (2.0, 0.25, 0.75, 1e-154, 354.0),
+        lambda x, t: (
+            0.25 * t * np.logaddexp(0.0, -x) / (1.0 + np.exp(x)) ** 2
+            + 0.75 * (1.0 - t) * np.logaddexp(0.0, x) / (1.0 + np.exp(-x)) ** 2
+        ),
+        None,
+    ),
+    "robust._MIXED": ((0.1, 0.4), lambda x, t: 0.1 * x - 0.4 * np.expm1(-x), lambda x, t: 0.1 + 0.4 * np.exp(-x)),
+    "robust._GENERALIZED": ((0.7,), lambda x, t: -np.expm1(-0.7 * x) / 0.7, lambda x, t: np.exp(-0.7 * x)),
+    "robust_regression._LOG_COSH": (
+        (),
+        lambda x, t: np.log1p(2.0 * np.sinh(0.5 * (x - t)) ** 2),
+        lambda x, t: np.tanh(x - t),
+    ),
+    "robust_regression._CHARBONNIER": (
+        (3.0,),
+        lambda x, t: np.hypot(x - t, 3.0),
+        lambda x, t: (x - t) / np.hypot(x - t, 3.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_forms(name: str, rng: np.random.Generator) -> None:
+    """What float32 is held against is right itself: in float64, beside another form in a number as wide as there is."""
+    numbers, *closed = CLOSED[name]
+    x = np.exp(rng.uniform(-30.0, 4.0, 4000)) * rng.choice([-1.0, 1.0], 4000)
+    kind = formulas.GIVEN[name].kind
+    x = np.abs(x) if kind == "entropy" else x
+    t = rng.choice([0.0, 1.0], x.size) if kind == "score" else np.zeros_like(x)
+    wide = x.astype(np.longdouble), t.astype(np.longdouble)
+    for run, form in zip(FOUND[name][:2], closed, strict=True):
+        if form is not None:
+            expected = form(*wide)
+            np.testing.assert_allclose(run(formula_sweep.xp, x, t, *numbers), expected.astype(np.float64), rtol=3e-14)

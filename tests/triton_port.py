@@ -15,8 +15,6 @@ from typing import Any
 import triton
 import triton.language as tl
 
-NAN = tl.PropagateNan.ALL
-
 # The namespace. What the language lacks, or has with few digits, is made up of what it has.
 
 
@@ -179,6 +177,13 @@ def constants(formula: Any, numbers: tuple[Any, ...]) -> dict[str, Any]:
         "BOTH": ported(formula.both),
         "NUMBERS": numbers,
     }
+
+
+@triton.jit
+def words(x, out, N, WORD: tl.constexpr, NUMBERS: tl.constexpr, BLOCK: tl.constexpr):
+    """A word of formulas at numbers (N,)."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + at, WORD(tl.load(x + at, mask=at < N, other=1.0), *NUMBERS), mask=at < N)
 
 
 @triton.jit

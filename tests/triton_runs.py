@@ -1,4 +1,4 @@
-"""All formulas as Triton kernels, a line of JSON about each: [formula, error or null].
+"""All formulas as Triton kernels, and the words of theirs, a line of JSON about each: [formula, error or null].
 
 python triton_runs.py interpret    beside the portable machine, on the CPU
 python triton_runs.py compile      for GPUs of several kinds, with none at hand
@@ -114,6 +114,34 @@ def of_regions(name: str, formula: Formula, given: formulas.Given) -> None:
         compare("slopes", dz, vjp(g), numbers)
 
 
+def of_words() -> None:
+    """What the language lacks has all its digits, and its limits."""
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.uniform(-85.0, 85.0, 4000))
+    chances = np.exp(rng.uniform(-43.0, 0.0, 4000))
+    signed = sizes * rng.choice([-1.0, 1.0], sizes.size)
+    limits = np.asarray([0.0, -0.0, np.inf, np.nan])
+    powers = {(e,): lambda x, e=e: x**e for e in (1.7, -0.3, 5.0, 0.1)}
+    for word, x, forms in (
+        ("exp", np.concatenate([rng.uniform(-87.0, 88.7, 4000), limits, -limits]), {(): np.exp}),
+        ("expm1", np.concatenate([signed, limits, -limits]), {(): np.expm1}),
+        ("log1p", np.concatenate([sizes, -chances[chances < 0.999], limits]), {(): np.log1p}),
+        ("log", np.concatenate([sizes, limits[:2]]), {(): np.log}),
+        ("tanh", np.concatenate([signed, limits, -limits]), {(): np.tanh}),
+        ("sign", np.concatenate([signed, limits]), {(): np.sign}),
+        ("sqrt", np.concatenate([sizes, limits]), {(): np.sqrt}),
+        ("pow", chances, powers),
+    ):
+        x = x.astype(np.float32)
+        for numbers, form in forms.items():
+            out = torch.empty(x.size)
+            how = {"WORD": getattr(port.XP, word), "NUMBERS": numbers, "BLOCK": 512}
+            port.words[(triton.cdiv(x.size, 512),)](on_device(x), out, x.size, **how)
+            with np.errstate(all="ignore"):
+                expected = form(x.astype(np.float64)).astype(np.float32)
+            np.testing.assert_allclose(out.numpy(), expected, rtol=6e-7, atol=2.0**-126, err_msg=f"{word} {numbers}")
+
+
 INTERPRETED: dict[str, Callable[[str, Formula, formulas.Given], None]] = {
     "entries": of_entries,
     "classes": of_classes,
@@ -170,16 +198,23 @@ def compiled(name: str, formula: Formula, given: formulas.Given) -> None:
             assert made.asm["cubin" if target.backend == "cuda" else "hsaco"]
 
 
+def tell(name: str, function: Callable[..., None], *args: Any) -> None:
+    error = None
+    try:
+        function(*args)
+    except Exception:
+        error = traceback.format_exc()
+    print(json.dumps([name, error]), flush=True)
+
+
 def main() -> None:
-    if sys.argv[1] == "compile":
+    if sys.argv[1] == "interpret":
+        tell("words", of_words)
+    else:
         print(json.dumps(["targets", [str(target.arch) for target in targets()]]), flush=True)
     for name, formula in formulas.found().items():
-        given, error = formulas.GIVEN[name], None
-        try:
-            (INTERPRETED[given.shape] if sys.argv[1] == "interpret" else compiled)(name, formula, given)
-        except Exception:
-            error = traceback.format_exc()
-        print(json.dumps([name, error]), flush=True)
+        given = formulas.GIVEN[name]
+        tell(name, INTERPRETED[given.shape] if sys.argv[1] == "interpret" else compiled, name, formula, given)
 
 
 if __name__ == "__main__":
