@@ -35,6 +35,11 @@ def group(*names: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, *names)
 
 
+def install(session: nox.Session, *what: str) -> None:
+    """Install without compiling to bytecode: most of these libraries is never imported, and what is compiles itself."""
+    session.install("--no-compile", *what)
+
+
 def pytest(session: nox.Session, *args: str, **env: str) -> None:
     """Run pytest on two processes, a thread of torch or BLAS in each; one that is done takes over from the other."""
     session.run(
@@ -45,7 +50,7 @@ def pytest(session: nox.Session, *args: str, **env: str) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check format, lint and the directions of imports, and the project's files against the Scientific Python guide."""
-    session.install(*group("lint"), "-e", ".")
+    install(session, *group("lint"), "-e", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("lint-imports")
@@ -55,7 +60,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the package's types, then what a user's type checker sees of the installed package."""
-    session.install(TORCH, *EXTRAS["jax"], *group("typing"), ".")
+    install(session, TORCH, *EXTRAS["jax"], *group("typing"), ".")
     session.run("mypy")
     user_files = [path.resolve() for path in sorted(Path("tests/typing").glob("*.py"))]
     with tempfile.TemporaryDirectory() as elsewhere, session.chdir(elsewhere):
@@ -65,7 +70,7 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Test on NumPy and array-api-strict, with no other array library to be had; then without the fast paths."""
-    session.install(*group("test"), "-e", ".")
+    install(session, *group("test"), "-e", ".")
     others = "('cupy', 'jax', 'torch')"
     session.run(
         "python", "-c", f"from importlib.util import find_spec; assert not [m for m in {others} if find_spec(m)]"
@@ -77,7 +82,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def torch(session: nox.Session) -> None:
     """Test on torch, formulas as Triton kernels among it, then without the fast paths."""
-    session.install(TORCH, *group("test", "triton"), "-e", ".")
+    install(session, TORCH, *group("test", "triton"), "-e", ".")
     pytest(session, "--backends", "torch")
     pytest(session, *PORTABLE, "--backends", "torch", ARRAYLOSS_PORTABLE="1")
 
@@ -85,14 +90,14 @@ def torch(session: nox.Session) -> None:
 @nox.session(default=False)
 def formulas(session: nox.Session) -> None:
     """Hold formulas in float32, all of them or those named after `--`, against float64 at all 2^32 scores: hours."""
-    session.install(*group("test"), "-e", ".")
+    install(session, *group("test"), "-e", ".")
     session.run("python", "tests/formula_sweep.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
 def jax(session: nox.Session) -> None:
     """Test on JAX, then what sorts without the fast paths."""
-    session.install(*EXTRAS["jax"], *group("test"), "-e", ".")
+    install(session, *EXTRAS["jax"], *group("test"), "-e", ".")
     pytest(session, "--backends", "jax")
     # XLA's own sort is also what `minimums` tests, with a JAX that cannot call NumPy back.
     pytest(session, *PORTABLE[:2], "--backends", "jax", "-k", "Lovasz and not Mixed", ARRAYLOSS_PORTABLE="1")
@@ -102,7 +107,7 @@ def jax(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Test values and gradients on the lowest NumPy, array-api-compat and JAX that pyproject.toml admits."""
     lowest = [bound.replace(">=", "==") for bound in PYPROJECT["project"]["dependencies"] + EXTRAS["jax"]]
-    session.install(*lowest, *group("test"), "-e", ".")
+    install(session, *lowest, *group("test"), "-e", ".")
     files = ("tests/test_golden.py", "tests/test_contract.py")
     pytest(session, *files, "--backends", "numpy,jax", "-k", "golden or (value_and_gradient and float32)")
 
@@ -110,7 +115,7 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def peers(session: nox.Session) -> None:
     """Hold values and gradients against torch.nn, optax, MONAI, kornia and segmentation_models_pytorch."""
-    session.install(TORCH, *EXTRAS["jax"], *group("test", "peers"), "-e", ".")
+    install(session, TORCH, *EXTRAS["jax"], *group("test", "peers"), "-e", ".")
     # Where a library is missing its tests skip themselves: here none may be.
     session.run(
         "python",
@@ -124,7 +129,7 @@ def peers(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Build wheel and sdist; install and run each far from the checkout."""
-    session.install(*group("build"))
+    install(session, *group("build"))
     check = (
         "import arrayloss, importlib.metadata, pathlib, sys; "
         "root = pathlib.Path(arrayloss.__file__).parent; "
@@ -151,14 +156,14 @@ def build(session: nox.Session) -> None:
 @nox.session(default=False)
 def examples(session: nox.Session) -> None:
     """Run the examples, with the libraries they integrate."""
-    session.install(TORCH, *EXTRAS["jax"], *group("test", "examples"), "-e", ".")
+    install(session, TORCH, *EXTRAS["jax"], *group("test", "examples"), "-e", ".")
     pytest(session, "tests/test_examples.py")
 
 
 @nox.session
 def doctest(session: nox.Session) -> None:
     """Run the examples in the docstrings."""
-    session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
+    install(session, TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
     # Importing CuPy's kernels takes CuPy; they have no examples.
     session.run("pytest", "--doctest-modules", "--ignore=arrayloss/_machines/cupy.py", "arrayloss", *session.posargs)
 
@@ -166,14 +171,14 @@ def doctest(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html, its pages and notebooks executed, warnings being errors."""
-    session.install(TORCH, "-e", ".[docs]")
+    install(session, TORCH, "-e", ".[docs]")
     session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html", *session.posargs)
 
 
 @nox.session(default=False)
 def notebooks(session: nox.Session) -> None:
     """Execute the notebooks of the documentation alone, or the pages named after `--`."""
-    session.install(TORCH, "-e", ".[docs]")
+    install(session, TORCH, "-e", ".[docs]")
     pages = session.posargs or sorted(map(str, Path("docs/notebooks").glob("*.md")))
     session.run("python", "docs/_shared/execute.py", *pages)
 
@@ -181,7 +186,7 @@ def notebooks(session: nox.Session) -> None:
 @nox.session
 def cupy(session: nox.Session) -> None:
     """Check every call against CuPy's interface; run the tests on CuPy where there is a GPU."""
-    session.install(*EXTRAS["cupy"], *group("test"), "-e", ".")
+    install(session, *EXTRAS["cupy"], *group("test"), "-e", ".")
     pytest(session, "-m", "cupy", "--backends", "numpy,strict")
     count_gpus = (
         "import cupy\n"
@@ -198,7 +203,7 @@ def cupy(session: nox.Session) -> None:
 @nox.session(name="all", default=False)
 def all_backends(session: nox.Session) -> None:
     """Test on NumPy, array-api-strict, torch and JAX in one environment, and measure coverage."""
-    session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
+    install(session, TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
     pytest(session, "--backends", "numpy,strict,torch,jax", "--cov", "--cov-report=term", "--cov-fail-under=95")
 
 
@@ -208,8 +213,13 @@ def bench(session: nox.Session) -> None:
 
     `-- --quick` only tries every row.
     """
+<<<<<<< HEAD
     session.install(TORCH, *EXTRAS["jax"], *group("bench"), "-e", ".")
     for what in ("speed", "memory", "shares", "growth", "catalogue"):
+=======
+    install(session, TORCH, *EXTRAS["jax"], *group("bench"), "-e", ".")
+    for what in ("speed", "memory", "growth", "catalogue"):
+>>>>>>> suite
         # Only a whole run replaces the results that the documentation shows.
         kept = () if session.posargs else ("--json", f"benchmarks/results/{what}.json")
         session.run("python", f"benchmarks/{what}.py", *kept, *session.posargs)
@@ -220,7 +230,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(default=False)
 def accuracy(session: nox.Session) -> None:
     """Count matched golden values, and measure the Lovasz losses against float64 on 2^24 pixels."""
-    session.install(TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
+    install(session, TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
     session.run("python", "benchmarks/golden.py")
     session.run("python", "benchmarks/lovasz_accuracy.py")
 

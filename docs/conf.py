@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "benchmarks")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
 
 import _tables as benchmarks  # noqa: E402  (after the path is set)
-from _shared import capabilities, figures, snippets  # noqa: E402
+from _shared import capabilities, executed, figures, snippets  # noqa: E402
 
 from arrayloss._cli.catalog import families  # noqa: E402
 
@@ -35,9 +35,11 @@ html_css_files = ["site.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "force"
+# A page is executed anew when its cells change, and all are when what they run does.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(executed.folder(HERE / "_build" / "executed"))
 nb_execution_raise_on_error = True
-nb_execution_timeout = 180
+nb_execution_timeout = executed.SECONDS_A_CELL
 nb_merge_streams = True
 
 default_role = "py:obj"

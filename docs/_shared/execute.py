@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import nbclient
+from executed import SECONDS_A_CELL
 from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 
@@ -19,7 +20,7 @@ def execute(path: Path) -> float:
     text = path.read_text(encoding="utf-8")
     notebook = read_myst_markdown_notebook(text, MdParserConfig(), path=path)
     began = time.perf_counter()
-    nbclient.execute(notebook, cwd=path.parent, timeout=180, kernel_name="python3")
+    nbclient.execute(notebook, cwd=path.parent, timeout=SECONDS_A_CELL, kernel_name="python3")
     return time.perf_counter() - began
 
 
