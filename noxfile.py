@@ -165,7 +165,7 @@ def doctest(session: nox.Session) -> None:
     """Run the examples in the docstrings."""
     install(session, TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
     # Importing CuPy's kernels takes CuPy; they have no examples.
-    session.run("pytest", "--doctest-modules", "--ignore=arrayloss/_machines/cupy.py", "arrayloss", *session.posargs)
+    session.run("pytest", "--doctest-modules", "--ignore=arrayloss/_machines/cupy", "arrayloss", *session.posargs)
 
 
 @nox.session
@@ -213,13 +213,8 @@ def bench(session: nox.Session) -> None:
 
     `-- --quick` only tries every row.
     """
-<<<<<<< HEAD
-    session.install(TORCH, *EXTRAS["jax"], *group("bench"), "-e", ".")
-    for what in ("speed", "memory", "shares", "growth", "catalogue"):
-=======
     install(session, TORCH, *EXTRAS["jax"], *group("bench"), "-e", ".")
-    for what in ("speed", "memory", "growth", "catalogue"):
->>>>>>> suite
+    for what in ("speed", "memory", "shares", "growth", "catalogue"):
         # Only a whole run replaces the results that the documentation shows.
         kept = () if session.posargs else ("--json", f"benchmarks/results/{what}.json")
         session.run("python", f"benchmarks/{what}.py", *kept, *session.posargs)

@@ -168,20 +168,23 @@ def threads(number: int) -> Iterator[None]:
 
 
 def run(dtype: Any, work: Callable[[Pool, Any], None], places: list[Any]) -> None:
-    """Do the work at all places, with a pool for each thread. NumPy says nothing of infinities or NaN in it.
+    """Do the work at all places, with a pool for each thread. The caller sees to it that NumPy says nothing of it.
 
-    At ignored positions they are replaced; at valid ones the result says what came. What underflows is near 0.
+    Infinities and NaN at ignored positions are replaced; at valid ones the result says what came.
     """
 
     def part(mine: list[Any]) -> None:
         pool = Pool(dtype)
-        with np.errstate(all="ignore"):
-            for place in mine:
-                work(pool, place)
+        for place in mine:
+            work(pool, place)
+
+    def quiet_part(mine: list[Any]) -> None:
+        with np.errstate(all="ignore"):  # which each thread has its own of
+            part(mine)
 
     number = min(getattr(_wanted, "number", 1), len(places))
     if number <= 1:
         return part(places)
     if number not in _executors:
         _executors[number] = ThreadPoolExecutor(number, "arrayloss")
-    list(_executors[number].map(part, [places[i::number] for i in range(number)]))
+    list(_executors[number].map(quiet_part, [places[i::number] for i in range(number)]))

@@ -7,7 +7,8 @@ always applied and torch sorts, so that a compiled or batched call never depends
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -101,20 +102,27 @@ def hosted(name: str) -> Decorator:
     value, rule = (getattr(NUMPY.kernels, name + suffix) for suffix in ("", "_rule"))
 
     def by_value(x: Array, *constants: Any) -> Array:
-        with tiles.threads(torch.get_num_threads()):
+        with _as_torch():
             return _shared(value(array_api_compat.numpy, *_memory(x, *constants)))
 
     def by_rule(x: Array, *constants: Any) -> Rule:
-        with tiles.threads(torch.get_num_threads()):
+        with _as_torch():
             found, vjp = rule(array_api_compat.numpy, *_memory(x, *constants))
 
         def back(g: Array) -> Array:
-            with tiles.threads(torch.get_num_threads()), np.errstate(all="ignore"):
+            with _as_torch():
                 return _shared(vjp(g.detach().numpy()))
 
         return _shared(found), back
 
     return ruled(by_rule, by_value)
+
+
+@contextmanager
+def _as_torch() -> Iterator[None]:
+    """Let NumPy run on as many threads as torch does, and say nothing of infinities and NaN."""
+    with tiles.threads(torch.get_num_threads()), np.errstate(all="ignore"):
+        yield
 
 
 def _memory(*arguments: Any) -> list[Any]:
