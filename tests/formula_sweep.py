@@ -78,12 +78,21 @@ def bits(start: int, step: int, offsets: Array | int = 0) -> Array:
     return (np.arange(start, 2**32, step, dtype=np.int64) + offsets).astype(np.uint32).view(np.float32)
 
 
-def scores(count: int, rng: np.random.Generator, around: float) -> Array:
-    """Return so many numbers, spread evenly over the bits of float32, with what is next to a target and infinite."""
+def turns(kind: str, t: float) -> list[float]:
+    """Return scores where something turns: the target, and margins of it."""
+    if kind == "gap":
+        return [0.0, -1.0, 0.5]
+    if kind == "score" and t != 0.5:
+        return [t, 1.0 / (2.0 * t - 1.0)]
+    return [t] if np.isfinite(t) else []
+
+
+def scores(count: int, rng: np.random.Generator, around: list[float]) -> Array:
+    """Return so many numbers, spread evenly over the bits of float32, infinite ones, and what is next to some."""
     step = 2**32 // count
-    near = np.float32(around) + np.arange(-64, 65, dtype=np.float32) * np.spacing(np.float32(around))
+    next_to = [np.float32(x) + np.arange(-64, 65, dtype=np.float32) * np.spacing(np.float32(x)) for x in around]
     ends = np.asarray([0.0, -0.0, 1.0, -1.0, LARGEST, -LARGEST, np.inf, -np.inf], dtype=np.float32)
-    return np.concatenate([bits(0, step, rng.integers(0, step, count)), near, ends])
+    return np.concatenate([bits(0, step, rng.integers(0, step, count)), *next_to, ends])
 
 
 # What is allowed ------------------------------------------------------------------------------------------------------
@@ -200,11 +209,6 @@ def _rate(x: Array, t: Array, full: bool, eps: float) -> Array:
     return np.where(t > 0.0, EPS * (x + t * (np.abs(_log(x + eps)) + 1.0) + _stirling(t, full)), 0.0)
 
 
-def _generalized(x: Array, t: Array, q: float) -> Array:
-    """q x underflows before x does."""
-    return np.where(x < 1e-30, 2.0**-149 / q, 0.0)
-
-
 def _generalized_slopes(x: Array, t: Array, q: float) -> Array:
     """The exponential of a product has the rounding of that for its relative error."""
     return 2.0 * EPS * q * np.minimum(x, 1e3) * np.exp(-q * x)
@@ -244,15 +248,12 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ),
     ("likelihood._RATE", "losses"): _rate,
     ("likelihood._RATE", "slopes"): lambda x, t, full, eps: EPS * (1.0 + t / np.maximum(x + eps, 1e-300)),
-    ("robust._GENERALIZED", "losses"): _generalized,
     ("robust._GENERALIZED", "slopes"): _generalized_slopes,
-    ("robust._GENERALIZED_OF_CLASS", "losses"): _of_class(_generalized),
     ("robust._GENERALIZED_OF_CLASS", "slopes"): _of_class(_generalized_slopes),
     ("robust._BOTH_WAYS", "slopes"): lambda log_p, p, t, alpha, beta, log_zero: (
         EPS * (beta * p * -log_zero + alpha * t)
     ),
     ("divergence._KL", "losses"): lambda log_p, p, log_q, q: EPS * (q * (np.abs(log_p) + np.abs(log_q) + 1.0) + p),
-    ("divergence._KL", "slopes"): lambda log_p, p, log_q, q: EPS * (p + q),
     ("divergence._JS", "losses"): _js,
     ("divergence._JS", "slopes"): _js_slopes,
 }
@@ -313,7 +314,7 @@ def sweep(name: str, count: int) -> list[str]:
     """Return what is wrong of a formula at so many scores for each target and option."""
     rng, told = np.random.default_rng(0), []
     for t, option in cells(name):
-        given = scores(count, rng, t if np.isfinite(t) else 0.0)
+        given = scores(count, rng, turns(kind_of(name), t))
         for start in range(0, given.size, BLOCK):
             told += wrong(name, given[start : start + BLOCK], t, option)
     return told
@@ -321,10 +322,10 @@ def sweep(name: str, count: int) -> list[str]:
 
 def everything(name: str) -> int:
     """Print what is wrong of a formula at all scores there are, each with one of the targets and options in turn."""
-    began, said, turns, step = time.monotonic(), 0, list(cells(name)), 2**32 // BLOCK
+    began, said, each, step = time.monotonic(), 0, list(cells(name)), 2**32 // BLOCK
     for start in range(step):
         # A block has numbers of every exponent.
-        for told in wrong(name, bits(start, step), *turns[start % len(turns)]):
+        for told in wrong(name, bits(start, step), *each[start % len(each)]):
             said += 1
             if said <= 5:
                 print(told, flush=True)
