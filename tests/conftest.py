@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from backends import BACKENDS, GPU, VARIANTS, Backend
 
 #: Tests of what JAX makes of the programs.
 AS_THEY_ARE = ("test_fast_paths.py", "test_golden.py", "test_kernels.py")
+#: Tests of which those without a backend look at NumPy alone: once, where that is tested.
+OF_NUMPY = ("test_contract.py", "test_cupy_interface.py")
+
+#: Whether programs are being compiled without XLA's fusion emitters; only where they are compiled fast.
+FUSION = {"left out": False}
 
 # One thread a worker: the arrays of the tests are small, and the workers share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -48,11 +54,39 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_enable_x64", True)
         # Most tests make many small programs, which are compiled fast rather than well.
         jax.config.update("jax_disable_most_optimizations", True)
-        _share_programs(config)
+        if tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 8):
+            _compile_without_fusion_emitters()
+            _share_programs(config)
     if importlib.util.find_spec("torch"):
         import torch
 
         torch.set_num_threads(1)
+
+
+def _compile_without_fusion_emitters() -> None:
+    """Where a program is compiled fast, leave out a stage of XLA on the CPU that takes half of the time.
+
+    As an option of each compilation, since one of the process would also hold where programs are compiled well. It is
+    asked for where JAX makes the options of a compilation, which is not public: where that or the option is no more,
+    tests take longer. In one file alone, where most programs are: elsewhere one of many repeated minima takes minutes.
+    """
+    import jax
+
+    fast = {"xla_cpu_use_fusion_emitters": False}
+    try:
+        from jax._src import compiler
+
+        jax.jit(lambda x: x, compiler_options=fast)(0.0)
+        options_of = compiler.get_compile_options
+    except (AttributeError, ImportError, RuntimeError):
+        return
+
+    def options(*args: Any, env_options_overrides: dict[str, Any] | None = None, **others: Any) -> Any:
+        if jax.config.read("jax_disable_most_optimizations") and FUSION["left out"]:
+            env_options_overrides = {**fast, **(env_options_overrides or {})}
+        return options_of(*args, env_options_overrides=env_options_overrides, **others)
+
+    compiler.get_compile_options = options
 
 
 def _share_programs(config: pytest.Config) -> None:
@@ -63,10 +97,9 @@ def _share_programs(config: pytest.Config) -> None:
         directory = tempfile.mkdtemp(prefix="arrayloss-jax-")
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
         os.environ["ARRAYLOSS_TESTS_JAX_CACHE"] = directory
-    if tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 8):
-        jax.config.update("jax_compilation_cache_dir", os.environ["ARRAYLOSS_TESTS_JAX_CACHE"])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_compilation_cache_dir", os.environ["ARRAYLOSS_TESTS_JAX_CACHE"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _chosen(config: pytest.Config) -> list[str]:
@@ -88,11 +121,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of each loss, run one case where every case is compiled anew, but for values and gradients in float32: all.
+    """Leave out what says nothing new: what is of NumPy alone where others are tested, and most cases where compiled.
+
+    Of each loss, run one case where every case is compiled anew, but for values and gradients in float32: all.
 
     `--every-case` runs all. The one is that with the most options; elsewhere all of them run all tests. A test that is
     for one case of each loss in any case, or for fewer, is left as it is.
     """
+    if not {"numpy", "strict"} & set(_chosen(config)):
+        of_numpy = [item.path.name in OF_NUMPY and "backend" not in _fixtures(item) for item in items]
+        config.hook.pytest_deselected(items=list(compress(items, of_numpy)))
+        items[:] = [item for item, left_out in zip(items, of_numpy, strict=True) if not left_out]
     if config.getoption("--every-case"):
         return
     from cases import MOST
@@ -118,6 +157,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
+
+
 def _parameters(item: pytest.Item) -> dict[str, Any]:
     return item.callspec.params if hasattr(item, "callspec") else {}
 
@@ -132,9 +175,13 @@ def _installed(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _compiled_well(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let JAX compile well, as it does by default, where its code is what is tested: values, gradients and kernels."""
-    well = "value_and_gradient" in request.node.name or request.path.name in AS_THEY_ARE
-    if not (well and importlib.util.find_spec("jax")):
+    """Let JAX compile well, as it does by default, where its code is what is tested: values, gradients and kernels.
+
+    Of values and gradients in whole programs: operations one by one leave nothing to optimise.
+    """
+    whole = "value_and_gradient" in request.node.name and "[jax-jitted" in request.node.name
+    FUSION["left out"] = request.path.name == "test_contract.py"
+    if not ((whole or request.path.name in AS_THEY_ARE) and importlib.util.find_spec("jax")):
         yield
         return
     import jax

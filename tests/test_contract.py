@@ -237,14 +237,22 @@ def test_an_ignored_image_is_left_out(case: Case, backend: Backend, reduction: s
     else:
         case = case.with_options(reduction=reduction)
     ignore = 255 if isinstance(case.loss, al.MixedLoss) else case.options["ignore_index"]
-    value, grads = run(backend, case.loss, sample)
-    value_padded, grads_padded = run(backend, case.loss, padded(sample, ignore))
+    if backend.compiles:
+        # In the shapes that are compiled already: the last image is ignored, and NumPy computes the others alone.
+        others = cut(sample, (slice(-1),), (slice(-1),))
+        value, grads = run(Backend(), case.loss, others)
+        value_padded, grads_padded = run(backend, case.loss, padded(others, ignore))
+        rounding = 1e-9
+    else:
+        value, grads = run(backend, case.loss, sample)
+        value_padded, grads_padded = run(backend, case.loss, padded(sample, ignore))
+        rounding = 1e-12
     if value_padded.shape != value.shape:
         assert (value_padded[-1] == 0).all()
         value_padded = value_padded[:-1]
-    np.testing.assert_allclose(value_padded, value, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(value_padded, value, rtol=rounding, atol=1e-13)
     for g, e in zip(grads_padded, grads, strict=True):
-        close(g[:-1], e, 1e-12)
+        close(g[:-1], e, rounding)
         assert (g[-1] == 0).all()
 
 
