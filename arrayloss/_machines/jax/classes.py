@@ -105,6 +105,11 @@ def _(dz: Array, z: Array, valid: Array | None) -> tuple[Array, Array]:
     return p, p * (dz - jnp.sum(p * dz, axis=1, keepdims=True))
 
 
+def held_softmax(z: Array, valid: Array | None) -> Array:
+    p: Array = held(partial(softmax, NAMESPACE), lambda *of: softmax(NAMESPACE, *of) + 0, z, valid)
+    return p
+
+
 @kernel(3)
 def label_nll(z: Array, labels: Array, valid: Array | None) -> Array:
     top, total = _normaliser(z)
@@ -137,9 +142,14 @@ def classes(z: Array, t: Array, field: Any, valid: Any, weight: Any, how: OfClas
 
 @classes.rule
 def _(dz: Array, z: Array, t: Array, field: Any, valid: Any, weight: Any, how: OfClasses) -> tuple[Array, Array]:
-    given, slopes = (z, t, field, valid, weight, *_normalisers(z, t, valid, how)), how.formula.slopes
-    losses, total = _summed(lambda *of: _terms(how, (how.formula.losses, slopes), *of)[1:], *given)
-    share, each = _terms(how, (slopes,), None, *given)
+    given, losses_and_slopes = (z, t, field, valid, weight, *_normalisers(z, t, valid, how)), how.formula[:2]
+    # XLA on the CPU stores what two sums share and is dear to compute: that of a teacher twice as much as it is worth.
+    if how.kind == "teacher":
+        (losses,), (total,) = (_summed(lambda *of, f=f: _terms(how, (f,), *of)[1:], *given) for f in losses_and_slopes)
+    else:
+        given = given if field is None else (*given, held_softmax(z, valid))
+        losses, total = _summed(lambda *of: _terms(how, losses_and_slopes, *of)[1:], *given)
+    share, each = _terms(how, losses_and_slopes[1:], None, *given)
     change = where_valid(NAMESPACE, valid, (each - share * total[:, None]) * how.scale) * dz
     return where_or(jnp, valid, losses, 0), _sum(change)
 
@@ -156,7 +166,7 @@ def _terms(
     how: OfClasses, functions: Any, c: int | None, z: Array, t: Array, field: Any, valid: Any, weight: Any, *norm: Array
 ) -> tuple[Array, ...]:
     """Return the share of a class, or of all, and what functions give it, by weight: one of 0 takes out infinity."""
-    given = _given(how, c, z, t, field, valid, *(_beside(x, c) for x in norm))
+    given = _given(how, c, z, t, field, valid, *(_of(x, c) if x.ndim == z.ndim else _beside(x, c) for x in norm))
     found = [f(NAMESPACE, *given, *how.numbers) for f in functions]
     if weight is not None:
         weight = weight.reshape((1, -1) + (1,) * (z.ndim - 2)) if c is None else weight[c]
@@ -167,13 +177,13 @@ def _terms(
 def _given(
     how: OfClasses, c: int | None, z: Array, t: Array, field: Any, valid: Any, top: Array, *norm: Array
 ) -> tuple[Array, ...]:
-    """Return what the formula is given for a class, or for all."""
+    """Return what the formula is given for a class, or for all; p may be known."""
     x = _clean(z, valid, c) - top
     if how.kind == "gap":
         own = _hit(t, z.shape[1], c)
         return where_or(jnp, ~own, x, 0), own.astype(z.dtype)
     log_p = x * how.scale - norm[0]
-    p = jnp.exp(log_p)
+    p = norm[1] if len(norm) == 2 else jnp.exp(log_p)
     if how.kind == "teacher":
         log_q = (_clean(t, valid, c) - norm[1]) * how.scale - norm[2]
         q = jnp.exp(log_q)

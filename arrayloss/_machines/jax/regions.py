@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,8 @@ from arrayloss._machines.formula import AREAS, Array, Formula
 from arrayloss._machines.generic.entries import opened
 from arrayloss._machines.generic.facts import one_hot, sum_positions
 from arrayloss._machines.generic.regions import summed
-from arrayloss._machines.jax.classes import at_label, softmax
-from arrayloss._machines.jax.compiled import NAMESPACE, held, kernel
+from arrayloss._machines.jax.classes import at_label, held_softmax, softmax
+from arrayloss._machines.jax.compiled import NAMESPACE, kernel
 from arrayloss._machines.jax.facts import where_or
 from arrayloss._machines.jax.places import in_bins, label_counts
 
@@ -36,13 +35,13 @@ def regions(
 @kernel(3)
 def _softmax_areas(z: Array, labels: Array, valid: Array | None) -> Array:
     """Return the overlap and the predicted area of each class, shape `(2, N, C)`."""
-    p = _held_softmax(z, valid)
+    p = held_softmax(z, valid)
     return jnp.stack([in_bins(at_label(p, labels), labels, z.shape[1]), _totals(p)])
 
 
 @_softmax_areas.rule
 def _(dz: Array, z: Array, labels: Array, valid: Array | None) -> tuple[Array, Array]:
-    p, classes = _held_softmax(z, valid), z.shape[1]
+    p, classes = held_softmax(z, valid), z.shape[1]
     p_at_label = at_label(p, labels)
     mean = jnp.sum(p * dz, axis=1)
     # Written so that its transpose is a product of p with one number a class, and one pass over the logits.
@@ -51,11 +50,6 @@ def _(dz: Array, z: Array, labels: Array, valid: Array | None) -> tuple[Array, A
     overlap_change = in_bins(p_at_label * (dz_at_label - mean), labels, classes)
     value = jnp.stack([in_bins(p_at_label, labels, classes), _totals(p)])
     return value, jnp.stack([overlap_change, change])
-
-
-def _held_softmax(z: Array, valid: Array | None) -> Array:
-    p: Array = held(partial(softmax, NAMESPACE), lambda *of: softmax(NAMESPACE, *of) + 0, z, valid)
-    return p
 
 
 def _totals(x: Array) -> Array:
