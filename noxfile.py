@@ -91,7 +91,7 @@ def torch(session: nox.Session) -> None:
 def formulas(session: nox.Session) -> None:
     """Hold formulas in float32, all of them or those named after `--`, against float64 at all 2^32 scores: hours."""
     install(session, *group("test"), "-e", ".")
-    session.run("python", "tests/formula_sweep.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "tests/machines/formula_sweep.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -123,7 +123,7 @@ def peers(session: nox.Session) -> None:
         "import expecttest, kornia, monai, optax; from importlib.util import find_spec as find; "
         "assert find('segmentation_models_pytorch')",
     )
-    pytest(session, *sorted(map(str, Path("tests").glob("test_peers_*.py"))), "--backends", "numpy,torch,jax")
+    pytest(session, *sorted(map(str, Path("tests/peers").glob("test_*.py"))), "--backends", "numpy,torch,jax")
 
 
 @nox.session
