@@ -94,9 +94,7 @@ def at_label(x: Array, labels: Array) -> Array:
 
 @kernel(2)
 def softmax(z: Array, valid: Array | None) -> Array:
-    top, total = _normaliser(z)
-    # The mask lies on the result alone: no derivative passes through what it hides, and the logits stay as they are.
-    return where_valid(NAMESPACE, valid, jnp.exp(z - top[:, None]) * (1 / total)[:, None])
+    return _softmax_of(z, valid, *_normaliser(z))
 
 
 @softmax.rule
@@ -106,8 +104,14 @@ def _(dz: Array, z: Array, valid: Array | None) -> tuple[Array, Array]:
 
 
 def held_softmax(z: Array, valid: Array | None) -> Array:
-    p: Array = held(partial(softmax, NAMESPACE), lambda *of: softmax(NAMESPACE, *of) + 0, z, valid)
+    """Return softmax(z), stored."""
+    p: Array = held(_softmax_of, lambda *of: _softmax_of(*of) + 0, z, valid, *_normaliser(z))
     return p
+
+
+def _softmax_of(z: Array, valid: Array | None, top: Array, total: Array) -> Array:
+    # The mask lies on the result alone: no derivative passes through what it hides, and the logits stay as they are.
+    return where_valid(NAMESPACE, valid, jnp.exp(z - top[:, None]) * (1 / total)[:, None])
 
 
 @kernel(3)
