@@ -62,8 +62,13 @@ def entry_losses(
         for form in dict.fromkeys((quick, formula)):
             arrays = given(pool, form, *place)
             if both:
-                losses, slopes = form.both(XP, *arrays, *numbers) if form.both else _apart(form, arrays, numbers)
-                write(slopes, *place, kept[place[0], :, place[1]])
+                out = kept[place[0], :, place[1]]
+                together: Any = form.both
+                if form is not formula:  # a shorter form writes the slopes where they are kept
+                    losses, slopes = together(XP, *arrays, pool.lent(out))[0], out
+                else:
+                    losses, slopes = together(XP, *arrays, *numbers) if together else _apart(form, arrays, numbers)
+                write(slopes, *place, out)
             else:
                 losses = form.losses(XP, *arrays, *numbers)
             if not total:
@@ -157,7 +162,7 @@ def _shorter(both: Any) -> Formula:
     return Formula(
         lambda xp, x, t: both(xp, x, t)[0],
         lambda xp, x, t: both(xp, x, t, x.pool.empty(x.a.shape))[1],
-        lambda xp, x, t: both(xp, x, t, x.pool.empty(x.a.shape)),
+        both,
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 Array = Any
 
 #: Entries of a block of entries, of which a formula makes many tiles, and of one of classes, of which it makes few.
-ENTRIES, CLASSES = 1 << 15, 1 << 17
+ENTRIES, CLASSES = 1 << 15, 1 << 16
 #: Entries up to which the portable form, on whole arrays, is as fast.
 SMALL = 1 << 12
 
