@@ -97,7 +97,9 @@ def entry_losses(
             n, at = place
             out = slopes[n, :, at]
             each = out if both else array(formula.slopes(XP, *given(pool, formula, n, at), *numbers))
-            write(np.multiply(each, g if gs is None else gs[n, :, at], out=out), n, at, out)
+            np.multiply(each, g if gs is None else gs[n, :, at], out=out)
+            if not (both and gs is None):  # else it is masked already
+                write(out, n, at, out)
 
         tiles.run(x.dtype, back, places)
         return laid_out(slopes)
