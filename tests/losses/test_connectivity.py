@@ -93,7 +93,7 @@ def test_components_of_a_device_without_the_host(
     if backend.name == "jax":
         from arrayloss._machines.jax import components as kernels
 
-        found = kernels._components.__wrapped__(backend.array(labels), 9, 3)
+        found = kernels.components.__wrapped__(backend.array(labels), 9, 3)
     else:
         xp = library_of(backend.array(labels)).xp
         found = generic.KERNELS.components(xp, backend.array(labels), 9, 3)
