@@ -67,7 +67,7 @@ def write_api_pages(app: Sphinx) -> None:
         for family, classes in families().items()
     )
     texts["_others.md"] = table([[name] for name in others])
-    texts["capabilities.md"] = capabilities.table()
+    texts["_capabilities.md"] = capabilities.table()
     texts.update(benchmarks.pages(HERE.parent / "benchmarks" / "results"))
 
     folder = Path(app.srcdir, "api")

@@ -135,6 +135,8 @@ def classes(
     w = None if weight is None else weight[:, None]
     shares = generic.shares(how.smoothing, z.shape[1])
     places = tiles.blocks(zs.shape, tiles.CLASSES)
+    #: Of smoothed labels, for each block: what the exponentials are to be scaled by, and the weight of the label.
+    left: dict[tuple[int, int], tuple[Array, Any]] = {}
 
     def given(pool: Pool, n: int, at: slice, plain: bool) -> tuple[Tile, ...]:
         x, y = zs[n, :, at], ts[n, ..., at]
@@ -178,11 +180,12 @@ def classes(
             y = y if w is None else y * w
             mass, even = np.add.reduce(y, axis=0), np.einsum("cp,cp->p", y, d)
         np.subtract(mass * np.log(total), even, out=losses[n, at])
-        if keep:
+        if keep and labelled:
+            # What is left to do is done on the way back, in passes that it takes anyhow.
+            left[n, at.start] = np.divide(mass, total, out=total), on
+        elif keep:
             e *= np.divide(mass, total, out=total)
-            e -= (off if w is None else off * w) if labelled else y
-            if labelled:
-                e[y, np.arange(y.size)] -= on
+            e -= y
 
     def compute(pool: Pool, n: int, at: slice, plain: bool) -> Any:
         """Compute a block; `plain`: as if nothing were infinite. Return the sum of its losses."""
@@ -198,6 +201,7 @@ def classes(
         return np.add.reduce(losses[n, at])
 
     def by_formula(pool: Pool, n: int, at: slice, plain: bool) -> None:
+        left.pop((n, at.start), None)
         arrays = given(pool, n, at, plain)
         share = arrays[1].a
         each = weighed(pool, how.formula.losses(XP, *arrays, *how.numbers), share.shape, plain)
@@ -221,7 +225,16 @@ def classes(
 
         def back(pool: Pool, place: Any) -> None:
             n, at = place
-            slopes[n, :, at] *= gs[n, at]
+            q, g_at = slopes[n, :, at], gs[n, at]
+            if (n, at.start) not in left:
+                q *= g_at
+                return
+            scale, on = left[n, at.start]
+            q *= scale * g_at
+            q -= g_at * shares[1] if w is None else w * (g_at * shares[1])
+            q[ts[n, at], np.arange(g_at.size)] -= on * g_at
+            if ms is not None:
+                q[:, ~ms[n, at]] = 0.0
 
         tiles.run(z.dtype, back, places)
         return tiles.from_planes(slopes, z.shape)
