@@ -112,7 +112,8 @@ def _given(
     """Return the arrays that a formula is given, of the shape of z."""
     if how.kind == "gap":
         own = one_hot(xp, t, z.shape[1])
-        gaps = z - xp.take_along_axis(z, xp.expand_dims(t, axis=1), axis=1)
+        # As a sum: torch's take_along_axis would tie a compiled graph to the size of the batch.
+        gaps = z - xp.sum(where_or(xp, own, z, 0.0), axis=1, keepdims=True)
         return where_or(xp, ~own, gaps, 0.0), xp.astype(own, z.dtype)
     log_p = log_softmax(xp, z, how.scale)
     p = xp.exp(log_p)

@@ -67,7 +67,8 @@ def _lovasz(on_host: Any, rule: Any) -> Kernel:
             losses, vjp = rule(NAMESPACE, *arrays, per_image, _lovasz_weights)
             return losses, vjp(jnp.ones_like(losses))
 
-        like = (jax.eval_shape(lambda x: x[: None if per_image else 1, :, *(0,) * (x.ndim - 2)], scores), scores)
+        sets = scores.shape[0] if per_image else 1
+        like = (jax.eval_shape(lambda x: jnp.empty((sets, x.shape[1]), x.dtype), scores), scores)
         shared = partial(on_host, per_image=per_image)
         return on_cpu_host(shared, portable, like, jax.lax.stop_gradient(scores), labels, valid)
 

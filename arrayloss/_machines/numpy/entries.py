@@ -30,7 +30,9 @@ def entry_losses(
     labelled = t is not None and t.ndim < x.ndim
     # Labels need their classes; entries that are alike lie in one row.
     xs: Array = tiles.planes(x) if labelled else x.reshape((1, 1, -1))
-    ts, ms = (None if a is None else tiles.planes(a[:, None]) if labelled else a.reshape(xs.shape) for a in (t, valid))
+    ts, ms = (
+        None if a is None else tiles.rows(a, xs)[:, None] if labelled else a.reshape(xs.shape) for a in (t, valid)
+    )
     places = tiles.blocks(xs.shape, tiles.ENTRIES)
     quick = (_BY_LABEL if labelled else _SHORTER).get(formula, formula)
     both = keep and quick.both is not None
