@@ -196,7 +196,7 @@ def classes(
         if ms is not None:
             ignored = ~ms[n, at]
             losses[n, at][ignored] = 0.0
-            if keep:
+            if keep and (n, at.start) not in left:
                 slopes[n, :, at][:, ignored] = 0.0
         return np.add.reduce(losses[n, at])
 
