@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from arrayloss._core.call import public
 from arrayloss._core.loss import Loss
 from arrayloss._core.options import check
-from arrayloss._machines.formula import ABSOLUTE, HUBER, SMOOTH, Array, Formula, Namespace, above, step
+from arrayloss._machines.formula import ABSOLUTE, HUBER, SMOOTH, Array, Formula, Namespace, above
 from arrayloss.losses.regression import entrywise
 
 A = TypeVar("A")
@@ -36,8 +36,10 @@ def _pinball(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
 
 
 def _pinball_slopes(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
-    # 1, 1/2 or 0 first, so that a small quantile keeps its digits.
-    return step(xp, x - t) - quantile
+    # Selected, not added up, which XLA would do in another order: a small quantile keeps its digits.
+    d = x - t
+    high, low = xp.full_like(d, 1.0 - quantile), xp.full_like(d, -quantile)
+    return xp.where(d > 0.0, high, xp.where(d < 0.0, low, xp.full_like(d, 0.5 - quantile)))
 
 
 #: Beyond it log cosh d is |d| - log 2, and within it e^|d| does not overflow.
