@@ -105,8 +105,8 @@ def areas_of(inputs: Inputs, options: dict[str, Any]) -> Areas:
 
 def _sums(inputs: Inputs, options: dict[str, Any], formula: Formula) -> list[Array]:
     """Return the sums of what a formula gives the entries, over each image or the batch."""
-    xp, target = inputs.xp, inputs.target if inputs.labels is None else inputs.labels
-    sums = inputs.kernels.regions(xp, inputs.logits, target, inputs.valid, options["activation"], formula)
+    xp = inputs.xp
+    sums = inputs.kernels.regions(xp, inputs.logits, inputs.aim, inputs.valid, options["activation"], formula)
     each = [sums[i, ...] for i in range(sums.shape[0])]
     return [xp.sum(x, axis=0, keepdims=True) for x in each] if options["batch"] else each
 

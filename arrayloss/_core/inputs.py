@@ -171,6 +171,11 @@ class Inputs:
         return replace(self, valid=mask if self.valid is None else self.valid & mask)
 
     @property
+    def aim(self) -> Array:
+        """What the scores are held against: labels, or a target that has an entry for each score."""
+        return self.target if self.labels is None else self.labels
+
+    @property
     def least(self) -> float:
         """A number far below what counts, of which the square is a normal number of the dtype of the logits."""
         return float(self.xp.finfo(self.logits.dtype).smallest_normal) ** 0.5

@@ -78,9 +78,8 @@ def number_of_entries(inputs: Inputs) -> Array | float:
 
 def entries(inputs: Inputs, reduction: str, formula: Formula, *options: float) -> Any:
     """Reduce the losses that a formula gives the entries, whose mean divides by the number of valid ones."""
-    target = inputs.target if inputs.labels is None else inputs.labels
     kernel = inputs.kernels.entry_losses if reduction == "none" else inputs.kernels.entry_total
-    losses = kernel(inputs.xp, inputs.logits, target, inputs.valid, formula, *options)
+    losses = kernel(inputs.xp, inputs.logits, inputs.aim, inputs.valid, formula, *options)
     if reduction == "none":
         losses = class_axis_back(inputs.xp, losses, inputs.axis if inputs.batched else 1)
     return positions(inputs, losses, number_of_entries(inputs), reduction)

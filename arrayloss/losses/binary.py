@@ -114,12 +114,9 @@ def bce_loss(
 
 def reduced(inputs: Inputs, options: dict[str, Any], logits: Array) -> Any:
     """Return the binary cross entropy of clean inputs, reduced; `logits` are the caller's."""
-    weighted = options["weight"] is not None or options["pos_weight"] is not None
-    if weighted or options["reduction"] == "none":
-        losses = _entry_losses(inputs, options, logits)
-    else:
-        target = inputs.target if inputs.labels is None else inputs.labels
-        losses = inputs.kernels.entry_total(inputs.xp, inputs.logits, target, inputs.valid, BINARY)
+    if options["weight"] is None and options["pos_weight"] is None and options["reduction"] != "none":
+        return reduce.entries(inputs, options["reduction"], BINARY)
+    losses = _entry_losses(inputs, options, logits)
     return reduce.positions(inputs, losses, reduce.number_of_entries(inputs), options["reduction"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from arrayloss._machines.formula import Array, Formula, Namespace
@@ -33,9 +34,28 @@ def regions(
         total = sum(steps, start=xp.zeros_like(p))
         return where_or(xp, entries, total if back is None else back(total), 0.0)
 
-    return summed(xp, p, t, formula, *numbers), vjp
+    return _summed(xp, p, t, formula, *numbers), vjp
 
 
-def summed(xp: Namespace, p: Array, t: Array, formula: Formula, *numbers: float) -> Array:
+def _by_autodiff(
+    xp: Namespace,
+    softmax: Callable[..., Array],
+    sigmoid: Callable[..., Array],
+    z: Array,
+    t: Array,
+    valid: Array | None,
+    activation: str | None,
+    formula: Formula,
+    *numbers: float,
+) -> Array:
+    """Return `regions` by the activations of a library, whose autodiff leads back from them."""
+    x, t, entries = opened(xp, z, t, valid)
+    p = softmax(xp, z, valid) if activation == "softmax" else x
+    if activation == "sigmoid":
+        p = where_or(xp, entries, sigmoid(xp, x), 0.0)
+    return _summed(xp, p, where_or(xp, entries, t, 0.0), formula, *numbers)
+
+
+def _summed(xp: Namespace, p: Array, t: Array, formula: Formula, *numbers: float) -> Array:
     """Return what the entries add to each sum, `(K, N, C)`."""
     return xp.stack([sum_positions(xp, x) for x in formula.losses(xp, p, t, *numbers)], axis=0)

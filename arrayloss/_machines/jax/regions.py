@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 
-import jax
 import jax.numpy as jnp
 
 from arrayloss._machines.formula import AREAS, Array, Formula
-from arrayloss._machines.generic.entries import opened
 from arrayloss._machines.generic.facts import one_hot, sum_positions
-from arrayloss._machines.generic.regions import summed
+from arrayloss._machines.generic.regions import _by_autodiff
 from arrayloss._machines.jax.classes import at_label, held_softmax, softmax
 from arrayloss._machines.jax.compiled import NAMESPACE, kernel
+from arrayloss._machines.jax.entries import sigmoid
 from arrayloss._machines.jax.facts import where_or
 from arrayloss._machines.jax.places import in_bins, label_counts
 
@@ -24,12 +23,7 @@ def regions(
     if formula == AREAS and activation == "softmax" and t.ndim < z.ndim:
         overlap, predicted = _softmax_areas(NAMESPACE, z, t, valid)
         return jnp.stack([overlap, predicted, label_counts(NAMESPACE, t, valid, z.shape[1], z.dtype)])
-    x, t, entries = opened(NAMESPACE, z, t, valid)
-    if activation == "softmax":
-        p = softmax(NAMESPACE, z, valid)
-    else:
-        p = x if activation is None else where_or(jnp, entries, jax.nn.sigmoid(x), 0)
-    return summed(NAMESPACE, p, where_or(jnp, entries, t, 0), formula, *numbers)
+    return _by_autodiff(NAMESPACE, softmax, sigmoid, z, t, valid, activation, formula, *numbers)
 
 
 @kernel(3)

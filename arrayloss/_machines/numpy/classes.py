@@ -63,10 +63,8 @@ def softmax(xp: Namespace, z: Array, valid: Array | None) -> Rule:
 
     def forward(pool: Pool, place: Any) -> None:
         n, at = place
-        block, e = zs[n, :, at], p[n, :, at]
-        np.subtract(block, np.maximum.reduce(block, axis=0), out=e)
-        np.exp(e, out=e)
-        e /= np.add.reduce(e, axis=0)
+        e = p[n, :, at]
+        e /= exponentials(zs[n, :, at], e, e)
 
     def vjp(g: Array) -> Array:
         # Into p itself, which every later step has read by now: a tape is gone through once, from its end.
@@ -88,6 +86,15 @@ def softmax(xp: Namespace, z: Array, valid: Array | None) -> Rule:
     return tiles.from_planes(p, z.shape), vjp
 
 
+def exponentials(x: Array, shifted: Array, out: Array, scale: float = 1.0) -> Array:
+    """Write scale (x - max(x)) of a block, and its exponential, into one array or two; return the sum of the latter."""
+    np.subtract(x, np.maximum.reduce(x, axis=0), out=shifted)
+    if scale != 1.0:
+        shifted *= scale
+    np.exp(shifted, out=out)
+    return np.add.reduce(out, axis=0)
+
+
 def hit(pool: Pool, labels: Array, shape: tuple[int, ...], on: float = 1.0, off: float = 0.0) -> Tile:
     """Return a tile `(C, P)` that is `on` at the labels and else `off`."""
     tile = pool.empty(shape)
@@ -100,11 +107,7 @@ def log_probabilities(pool: Pool, x: Array, scale: float, exact: bool) -> tuple[
     """Return log p and p of a block. `exact`: p is that of the logarithm as it was rounded, which costs more."""
     log_p, p = pool.empty(x.shape), pool.empty(x.shape)
     d, e = log_p.a, p.a
-    np.subtract(x, np.maximum.reduce(x, axis=0), out=d)
-    if scale != 1.0:
-        d *= scale
-    np.exp(d, out=e)
-    total = np.add.reduce(e, axis=0)
+    total = exponentials(x, d, e, scale)
     d -= np.log(total)
     if exact:
         np.exp(d, out=e)
@@ -168,8 +171,7 @@ def classes(
         x, y, shifted = zs[n, :, at], ts[n, ..., at], pool.empty(zs[n, :, at].shape)
         work = None if keep else pool.empty(x.shape)
         d, e = shifted.a, slopes[n, :, at] if work is None else work.a
-        np.exp(np.subtract(x, np.maximum.reduce(x, axis=0), out=d), out=e)
-        total = np.add.reduce(e, axis=0)
+        total = exponentials(x, d, e)
         if labelled:
             on, off = shares[0] - shares[1], shares[1]
             on, even = (on, np.add.reduce(d, axis=0)) if w is None else (on * w[y, 0], w[:, 0] @ d)

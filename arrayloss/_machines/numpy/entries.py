@@ -34,19 +34,16 @@ def entry_losses(
         None if a is None else tiles.rows(a, xs)[:, None] if labelled else a.reshape(xs.shape) for a in (t, valid)
     )
     places = tiles.blocks(xs.shape, tiles.ENTRIES)
-    quick = (_BY_LABEL if labelled else _SHORTER).get(formula, formula)
-    both = keep and quick.both is not None
+    shorter = (_BY_LABEL if labelled else _SHORTER).get(formula)
+    both = keep and not (shorter is None and formula.both is None)
     sums, found = np.zeros(len(places), x.dtype), np.empty(0 if total else xs.shape, x.dtype)
     kept = np.empty(xs.shape if both else 0, x.dtype)
 
-    def given(pool: Pool, form: Formula, n: int, at: slice) -> tuple[Any, ...]:
+    def given(pool: Pool, n: int, at: slice) -> tuple[Tile, Tile | None]:
         block = xs[n, :, at]
         if ts is None:
             return pool.lent(block), None
-        if not labelled:
-            return pool.lent(block), pool.lent(ts[n, :, at])
-        y = ts[n, 0, at]
-        return pool.lent(block), hit(pool, y, block.shape) if form is formula else y
+        return pool.lent(block), hit(pool, ts[n, 0, at], block.shape) if labelled else pool.lent(ts[n, :, at])
 
     def write(result: Any, n: int, at: slice, out: Array) -> Array:
         """Write the losses or slopes of a block, 0 where not valid, whatever was computed there."""
@@ -58,38 +55,45 @@ def entry_losses(
             np.copyto(out, 0.0, where=~ms[n, :, at])
         return out
 
-    def forward(pool: Pool, i: int) -> None:
-        place = places[i]
-        # A shorter form is right where its sum is finite; else the formula itself is asked.
-        for form in dict.fromkeys((quick, formula)):
-            arrays = given(pool, form, *place)
-            if both:
-                out = kept[place[0], :, place[1]]
-                together: Any = form.both
-                if form is not formula:  # a shorter form writes the slopes where they are kept
-                    losses, slopes = together(XP, *arrays, pool.lent(out))[0], out
-                else:
-                    losses, slopes = together(XP, *arrays, *numbers) if together else _apart(form, arrays, numbers)
-                write(slopes, *place, out)
-            else:
-                losses = form.losses(XP, *arrays, *numbers)
-            if not total:
-                out = write(losses, *place, found[place[0], :, place[1]])
-                if form is formula:
-                    return
-            elif ms is None:
-                out = array(losses)
-            elif labelled:
-                out = np.add.reduce(array(losses), axis=0)
-                out[~ms[place[0], 0, place[1]]] = 0.0
-            else:
-                # In place where the losses are a tile of their own.
-                own = type(losses) is Tile and losses.key is not None
-                work = losses if own else pool.empty(arrays[0].a.shape)
-                out = write(work.a if own else losses, *place, work.a)
+    def settle(pool: Pool, i: int, losses: Any) -> Any:
+        """Write the losses of a block, or their sum; return whether that is finite."""
+        n, at = places[i]
+        if not total:
+            out = write(losses, n, at, found[n, :, at])
+        elif ms is None:
+            out = array(losses)
+        elif labelled:
+            out = np.add.reduce(array(losses), axis=0)
+            out[~ms[n, 0, at]] = 0.0
+        else:
+            # In place where the losses are a tile of their own.
+            own = type(losses) is Tile and losses.key is not None
+            work = losses if own else pool.empty(xs[n, :, at].shape)
+            out = write(work.a if own else losses, n, at, work.a)
+        if total or shorter is not None:
             sums[i] = np.add.reduce(out, axis=None)
-            if np.isfinite(sums[i]):
+        return np.isfinite(sums[i])
+
+    def forward(pool: Pool, i: int) -> None:
+        n, at = places[i]
+        slopes = kept[n, :, at] if both else None
+        if shorter is not None and ts is not None:
+            losses = shorter(pool.lent(xs[n, :, at]), ts[n, 0, at] if labelled else ts[n, :, at], slopes)
+            if slopes is not None:
+                write(slopes, n, at, slopes)
+            # It is right where its sum is finite; else the formula itself is asked.
+            if settle(pool, i, losses):
                 return
+        arrays = given(pool, n, at)
+        if slopes is None:
+            losses = formula.losses(XP, *arrays, *numbers)
+        elif formula.both is not None:
+            losses, each = formula.both(XP, *arrays, *numbers)
+            write(each, n, at, slopes)
+        else:
+            losses = formula.losses(XP, *arrays, *numbers)
+            write(formula.slopes(XP, *arrays, *numbers), n, at, slopes)
+        settle(pool, i, losses)
 
     def vjp(g: Array) -> Array:
         gs = None if g.ndim == 0 else tiles.planes(g) if labelled else g.reshape((1, 1, -1))
@@ -98,7 +102,7 @@ def entry_losses(
         def back(pool: Pool, place: Any) -> None:
             n, at = place
             out = slopes[n, :, at]
-            each = out if both else array(formula.slopes(XP, *given(pool, formula, n, at), *numbers))
+            each = out if both else array(formula.slopes(XP, *given(pool, n, at), *numbers))
             np.multiply(each, g if gs is None else gs[n, :, at], out=out)
             if not (both and gs is None):  # else it is masked already
                 write(out, n, at, out)
@@ -118,11 +122,8 @@ def entry_total(xp: Namespace, *arguments: Any, keep: bool = True) -> Rule:
     return entry_losses(xp, *arguments, keep=keep, total=True)
 
 
-def _apart(form: Formula, arrays: Any, numbers: Any) -> tuple[Any, Any]:
-    return form.losses(XP, *arrays, *numbers), form.slopes(XP, *arrays, *numbers)
-
-
-# Shorter forms of binary cross entropy ------------------------------------------------------------------------------
+# Shorter forms of binary cross entropy: of a block of scores, its targets and, where slopes are wanted, where these are
+# written. They return the losses.
 
 
 def _tail(x: Array, pool: Pool, sigmoid: Array | None) -> Tile:
@@ -141,33 +142,25 @@ def _tail(x: Array, pool: Pool, sigmoid: Array | None) -> Tile:
 
 # What is added to the tail is the size of the score, times the share that is on the other side: softplus(x) - x t would
 # cancel where a score is large and right.
-def _binary_both(xp: Namespace, x: Tile, t: Tile, slopes: Tile | None = None) -> tuple[Tile, Tile | None]:
-    losses, work = _tail(x.a, x.pool, None if slopes is None else slopes.a), x.pool.empty(x.a.shape)
-    np.subtract(np.greater(x.a, 0.0, out=work.a), t.a, out=work.a)
+def _binary(x: Tile, t: Array, slopes: Array | None) -> Tile:
+    losses, work = _tail(x.a, x.pool, slopes), x.pool.empty(x.a.shape)
+    np.subtract(np.greater(x.a, 0.0, out=work.a), t, out=work.a)
     losses.a += np.multiply(work.a, x.a, out=work.a)
     if slopes is not None:
-        slopes.a -= t.a
-    return losses, slopes
+        slopes -= t
+    return losses
 
 
-def _binary_by_label(xp: Namespace, x: Tile, y: Array, slopes: Tile | None = None) -> tuple[Tile, Tile | None]:
+def _binary_by_label(x: Tile, y: Array, slopes: Array | None) -> Tile:
     """Return softplus of the scores turned round at the label."""
     turned, index = x.pool.empty(x.a.shape), np.arange(y.size)
     np.copyto(turned.a, x.a)
     turned.a[y, index] *= -1.0
-    losses = _tail(turned.a, x.pool, None if slopes is None else slopes.a)
+    losses = _tail(turned.a, x.pool, slopes)
     losses.a += np.maximum(turned.a, 0.0, out=turned.a)
     if slopes is not None:
-        slopes.a[y, index] *= -1.0
-    return losses, slopes
+        slopes[y, index] *= -1.0
+    return losses
 
 
-def _shorter(both: Any) -> Formula:
-    return Formula(
-        lambda xp, x, t: both(xp, x, t)[0],
-        lambda xp, x, t: both(xp, x, t, x.pool.empty(x.a.shape))[1],
-        both,
-    )
-
-
-_SHORTER, _BY_LABEL = {BINARY: _shorter(_binary_both)}, {BINARY: _shorter(_binary_by_label)}
+_SHORTER, _BY_LABEL = {BINARY: _binary}, {BINARY: _binary_by_label}

@@ -10,7 +10,7 @@ from arrayloss._machines.formula import AREAS, Array, Formula, Namespace
 from arrayloss._machines.generic import regions as generic
 from arrayloss._machines.generic.rule import Rule, rule
 from arrayloss._machines.numpy import tiles
-from arrayloss._machines.numpy.classes import hit
+from arrayloss._machines.numpy.classes import exponentials, hit
 from arrayloss._machines.numpy.places import label_counts
 from arrayloss._machines.numpy.tiles import XP, Pool, Tile, array
 
@@ -22,9 +22,7 @@ def _by_image(x: Array) -> Array:
 
 def _softmax(block: Array, out: Array, ignored: Array | None) -> None:
     """Write softmax of a block, 0 where ignored."""
-    np.subtract(block, np.maximum.reduce(block, axis=0), out=out)
-    np.exp(out, out=out)
-    scale = np.divide(1.0, np.add.reduce(out, axis=0))
+    scale = np.divide(1.0, exponentials(block, out, out))
     if ignored is not None:
         if not np.isfinite(scale[ignored]).all():
             out[:, ignored] = 0.0

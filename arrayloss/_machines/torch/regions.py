@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
 from arrayloss._machines.formula import AREAS, Array, Formula, Namespace
-from arrayloss._machines.generic import regions as generic
-from arrayloss._machines.generic.entries import opened
+from arrayloss._machines.generic.regions import _by_autodiff
 from arrayloss._machines.generic.rule import Rule
 from arrayloss._machines.torch.classes import softmax, softmax_rule
-from arrayloss._machines.torch.facts import where_or
+from arrayloss._machines.torch.entries import sigmoid
 from arrayloss._machines.torch.host import hosted, ruled
 from arrayloss._machines.torch.places import label_counts
 
@@ -27,14 +27,8 @@ def regions(
     return kernel(xp, z, t, valid, activation, formula, *numbers)
 
 
-def _native(
-    xp: Namespace, z: Array, t: Array, valid: Array | None, activation: str | None, formula: Formula, *numbers: float
-) -> Array:
-    x, t, entries = opened(xp, z, t, valid)
-    p = softmax(xp, z, valid) if activation == "softmax" else x
-    if activation == "sigmoid":
-        p = where_or(xp, entries, torch.sigmoid(x), 0.0)
-    return generic.summed(xp, p, where_or(xp, entries, t, 0.0), formula, *numbers)
+def _native(xp: Namespace, *arguments: Any) -> Array:
+    return _by_autodiff(xp, softmax, sigmoid, *arguments)
 
 
 _of_softmax = hosted("regions")(_native)
