@@ -214,7 +214,7 @@ FURTHER: list[tuple[str, Callable[..., tuple[Any, ...]]]] = [
     ("classes", lambda xp, z, y, m: (xp, z, y, xp.abs(z), m, None, OfClasses(SHARES, smoothing=0.1))),
     ("classes", lambda xp, z, y, m: (xp, z, xp.abs(z), z, m, None, OfClasses(SHARES))),
     ("entry_total", lambda xp, z, y, m: (xp, z, y, m, SQUARED)),
-    ("regions", lambda xp, z, y, m: (xp, z, xp.abs(z), z < 2.0, "softmax", AREAS)),
+    ("regions", lambda xp, z, y, m: (xp, z, xp.abs(z), m, "softmax", AREAS)),
 ]
 
 
