@@ -12,6 +12,7 @@ Environments are kept between runs, except under CI; `nox --reuse-venv=never` ma
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -40,11 +41,24 @@ def install(session: nox.Session, *what: str) -> None:
     session.install("--no-compile", *what)
 
 
-def pytest(session: nox.Session, *args: str, **env: str) -> None:
+def shared(session: nox.Session, *what: str) -> Path:
+    """Install torch, JAX and more into the environment of all sessions that want both; return where its programs are.
+
+    Those sessions are declared without one of their own: installing the two takes longer than some of what is done.
+    """
+    folder = Path(".nox", "torch-and-jax").absolute()
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    if not programs.is_dir():
+        session.run(sys.executable, "-m", "venv", folder)
+    installed = (TORCH, *EXTRAS["jax"], *what)
+    session.run(programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", *installed)
+    return programs
+
+
+def pytest(session: nox.Session, *args: str | Path, programs: Path = Path(), **env: str) -> None:
     """Run pytest on two processes, a thread of torch or BLAS in each; one that is done takes over from the other."""
-    session.run(
-        "pytest", "-n", "2", "--dist", "worksteal", *args, *session.posargs, env={"OMP_NUM_THREADS": "1", **env}
-    )
+    env = {"OMP_NUM_THREADS": "1", **env}
+    session.run(programs / "pytest", "-n", "2", "--dist", "worksteal", *args, *session.posargs, env=env)
 
 
 @nox.session
@@ -57,14 +71,14 @@ def lint(session: nox.Session) -> None:
     session.run("repo-review", ".")
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def typing(session: nox.Session) -> None:
     """Check the package's types, then what a user's type checker sees of the installed package."""
-    install(session, TORCH, *EXTRAS["jax"], *group("typing"), ".")
-    session.run("mypy")
+    programs = shared(session, *group("typing"), ".")
+    session.run(programs / "mypy")
     user_files = [path.resolve() for path in sorted(Path("tests/typing").glob("*.py"))]
     with tempfile.TemporaryDirectory() as elsewhere, session.chdir(elsewhere):
-        session.run("mypy", "--strict", *user_files)
+        session.run(programs / "mypy", "--strict", *user_files)
 
 
 @nox.session
@@ -112,18 +126,19 @@ def minimums(session: nox.Session) -> None:
     pytest(session, *files, "--backends", "numpy,jax", "-k", "golden or (value_and_gradient and float32)")
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def peers(session: nox.Session) -> None:
     """Hold values and gradients against torch.nn, optax, MONAI, kornia and segmentation_models_pytorch."""
-    install(session, TORCH, *EXTRAS["jax"], *group("test", "peers"), "-e", ".")
+    programs = shared(session, *group("test", "peers"), "-e", ".")
     # Where a library is missing its tests skip themselves: here none may be.
     session.run(
-        "python",
+        programs / "python",
         "-c",
         "import expecttest, kornia, monai, optax; from importlib.util import find_spec as find; "
         "assert find('segmentation_models_pytorch')",
     )
-    pytest(session, *sorted(map(str, Path("tests/peers").glob("test_*.py"))), "--backends", "numpy,torch,jax")
+    files = sorted(Path("tests/peers").glob("test_*.py"))
+    pytest(session, *files, "--backends", "numpy,torch,jax", programs=programs)
 
 
 @nox.session
@@ -160,27 +175,29 @@ def examples(session: nox.Session) -> None:
     pytest(session, "tests/test_examples.py")
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def doctest(session: nox.Session) -> None:
     """Run the examples in the docstrings."""
-    install(session, TORCH, *EXTRAS["jax"], *group("test"), "-e", ".")
+    programs = shared(session, *group("test"), "-e", ".")
     # Importing CuPy's kernels takes CuPy; they have no examples.
-    session.run("pytest", "--doctest-modules", "--ignore=arrayloss/_machines/cupy", "arrayloss", *session.posargs)
+    pytest(session, "--doctest-modules", "--ignore=arrayloss/_machines/cupy", "arrayloss", programs=programs)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html, its pages and notebooks executed, warnings being errors."""
-    install(session, TORCH, "-e", ".[docs]")
-    session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html", *session.posargs)
+    programs = shared(session, "-e", ".[docs]")
+    session.run(
+        programs / "sphinx-build", "-j", "2", "-W", "--keep-going", "docs", "docs/_build/html", *session.posargs
+    )
 
 
-@nox.session(default=False)
+@nox.session(default=False, venv_backend="none")
 def notebooks(session: nox.Session) -> None:
     """Execute the notebooks of the documentation alone, or the pages named after `--`."""
-    install(session, TORCH, "-e", ".[docs]")
+    programs = shared(session, "-e", ".[docs]")
     pages = session.posargs or sorted(map(str, Path("docs/notebooks").glob("*.md")))
-    session.run("python", "docs/_shared/execute.py", *pages)
+    session.run(programs / "python", "docs/_shared/execute.py", *pages)
 
 
 @nox.session

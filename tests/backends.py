@@ -242,4 +242,4 @@ BACKENDS: dict[str, Backend] = {
 #: Those that need a GPU; the marker `gpu` selects them.
 GPU = ("cupy", "torch-cuda")
 #: Other ways of running a library already listed: only for tests marked `variants`, where the way matters.
-VARIANTS = ("strict-device1", "torch-compiled", "jax-jitted")
+VARIANTS = ("strict-device1", "torch-compiled")

@@ -16,6 +16,8 @@ from backends import BACKENDS, GPU, VARIANTS, Backend
 
 #: Tests of what JAX makes of the programs.
 AS_THEY_ARE = ("test_fast_paths.py", "test_golden.py", "test_kernels.py")
+#: Where a program is of many repeated minima, which takes minutes without XLA's fusion emitters.
+OF_MINIMA = ("test_connectivity.py",)
 #: Tests of which those without a backend look at NumPy alone: once, where that is tested.
 OF_NUMPY = ("test_contract.py", "test_cupy_interface.py")
 
@@ -68,7 +70,7 @@ def _compile_without_fusion_emitters() -> None:
 
     As an option of each compilation, since one of the process would also hold where programs are compiled well. It is
     asked for where JAX makes the options of a compilation, which is not public: where that or the option is no more,
-    tests take longer. In one file alone, where most programs are: elsewhere one of many repeated minima takes minutes.
+    tests take longer.
     """
     import jax
 
@@ -111,8 +113,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" not in metafunc.fixturenames:
         return
     only = metafunc.definition.get_closest_marker("backends")
-    variants = metafunc.definition.get_closest_marker("variants")
-    names = [n for n in _chosen(metafunc.config) if (n in only.args if only else variants or n not in VARIANTS)]
+    variants, eager = (metafunc.definition.get_closest_marker(mark) for mark in ("variants", "eager"))
+    left_out = set() if variants else set(VARIANTS)
+    # JAX is jitted: operation by operation it compiles each on its own, which takes four times as long.
+    if not eager:
+        left_out.add("jax")
+    elif not variants:
+        left_out.add("jax-jitted")
+    names = [n for n in _chosen(metafunc.config) if (n in only.args if only else n not in left_out)]
     metafunc.parametrize(
         "backend",
         [pytest.param(BACKENDS[n], id=n, marks=[pytest.mark.gpu] if n in GPU else []) for n in names],
@@ -180,7 +188,7 @@ def _compiled_well(request: pytest.FixtureRequest) -> Iterator[None]:
     Of values and gradients in whole programs: operations one by one leave nothing to optimise.
     """
     whole = "value_and_gradient" in request.node.name and "[jax-jitted" in request.node.name
-    FUSION["left out"] = request.path.name == "test_contract.py"
+    FUSION["left out"] = request.path.name not in OF_MINIMA
     if not ((whole or request.path.name in AS_THEY_ARE) and importlib.util.find_spec("jax")):
         yield
         return

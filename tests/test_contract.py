@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends import VARIANTS, Backend
+from backends import Backend
 from cases import CASES, LABELLED, NEIGHBOURHOODS, OTHER_SIZES, Case, Sample
 from reference import numerical_gradient
 
@@ -102,13 +102,13 @@ def once_where_compiled(backend: Backend, parameter: Any, *enough: Any) -> None:
 
 
 @pytest.mark.variants
+@pytest.mark.eager
 @every_case
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_value_and_gradient(case: Case, backend: Backend, dtype: str, rng: np.random.Generator) -> None:
     if dtype not in backend.dtypes():
         pytest.skip(f"{backend.name} has no {dtype}")
-    if backend.name in VARIANTS:
-        once_where_compiled(backend, dtype, "float32", "bfloat16")
+    once_where_compiled(backend, dtype, *(["float64"] if backend.name == "jax" else ["float32", "bfloat16"]))
     sample = rounded(case.make(rng), dtype)
     value, grads = run(backend, case.loss, sample, dtype)
     assert str(value.dtype) == (dtype if dtype in ("float64", "float32") else "float32")
@@ -182,6 +182,7 @@ def test_ignored_logits_change_nothing(case: Case, backend: Backend, garbage: fl
 
 
 @pytest.mark.variants
+@pytest.mark.eager
 @every_case
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_nothing_valid(case: Case, backend: Backend, reduction: str, rng: np.random.Generator) -> None:
@@ -229,8 +230,6 @@ def test_an_ignored_image_is_left_out(case: Case, backend: Backend, reduction: s
     if case.options.get("top_k_percent_pixels", 1.0) < 1.0:
         return  # a share of all pixels, ignored ones included
     once_where_compiled(backend, reduction, "mean")
-    if backend.name == "jax" and case.function not in WITHOUT_PARTS:
-        pytest.skip("settled by the jitted run where the mean is one over positions")
     if isinstance(case.loss, al.MixedLoss) or np.shape(case.options.get("weight")) == sample.labels.shape[:1]:
         if reduction == "none" or not isinstance(case.loss, al.MixedLoss):
             return  # weights of images belong to so many of them
@@ -597,6 +596,7 @@ LABEL_CASES = [c for c in CASES if c.make.__name__ in LABELLED and c.options.get
 
 
 @pytest.mark.variants
+@pytest.mark.eager
 @pytest.mark.parametrize("case", LABEL_CASES, ids=str)
 @pytest.mark.parametrize("label", [-1, 5, 254, 256])
 def test_wrong_labels(case: Case, backend: Backend, label: int, rng: np.random.Generator) -> None:
@@ -617,10 +617,9 @@ def test_wrong_labels(case: Case, backend: Backend, label: int, rng: np.random.G
     assert np.isnan(first).any()
 
 
+@pytest.mark.eager
 @every_case
 def test_misfits_are_named(case: Case, backend: Backend, rng: np.random.Generator) -> None:
-    if backend.name in ("torch-compiled", "jax-jitted"):
-        pytest.skip("raised while tracing, wrapped by the tracer")
     sample = case.make(rng)
     name = r"(\w+_loss)" if isinstance(case.loss, al.MixedLoss) else case.function
     logits, target, arrays = to_backend(backend, sample)

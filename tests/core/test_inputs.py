@@ -96,6 +96,7 @@ def test_the_largest_label_may_be_ignored(
     np.testing.assert_allclose(backend.numpy(backend.value(varied, logits, target, **arrays)), expected, rtol=1e-6)
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("dtype", ["uint32", "uint64"])
 def test_a_large_label_is_named_as_it_was_given(
     backend: Backend, dtype: str, without_x64: None, rng: np.random.Generator
@@ -133,6 +134,7 @@ def test_one_hot_targets_are_probabilities(backend: Backend, dtype: str, rng: np
         al.lovasz_softmax_loss(*to_backend(backend, replace(sample, target=one_hot.astype(dtype)))[:2])
 
 
+@pytest.mark.eager
 def test_a_one_hot_target_with_ignored_entries_is_refused(backend: Backend, rng: np.random.Generator) -> None:
     sample = labels(rng, classes=3, ignore=None)
     one_hot = np.moveaxis(np.eye(3, dtype=np.int64)[sample.target], -1, 1)
@@ -191,6 +193,7 @@ INSTEAD = {
 }
 
 
+@pytest.mark.eager
 @pytest.mark.variants
 @pytest.mark.parametrize("case", [c for c in FIRST if type(c.loss).__name__ in INSTEAD], ids=str)
 def test_one_class_under_softmax_takes_label_0_alone(case: Case, backend: Backend, rng: np.random.Generator) -> None:
@@ -246,6 +249,7 @@ def masked_case(case: Case, sample: Sample) -> Sample | None:
     return sample.with_labels(mask.astype(sample.labels.dtype))
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("case", FIRST, ids=str)
 def test_a_mask_of_0_and_255_warns(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     sample = masked_case(case, case.make(rng))
@@ -253,8 +257,6 @@ def test_a_mask_of_0_and_255_warns(case: Case, backend: Backend, rng: np.random.
         return
     if isinstance(case.loss, al.MixedLoss):
         case = replace(case, loss=al.MixedLoss([al.CrossEntropyLoss(), al.DiceLoss()], [1.0, 1.0]))
-    if backend.compiles and backend.name != "jax":
-        pytest.skip("labels are not read while they are traced")
     logits, target, arrays = to_backend(backend, sample)
     if not backend.reads:
         with warnings.catch_warnings():

@@ -90,7 +90,7 @@ def test_components_of_a_device_without_the_host(
     """The forms that torch and JAX take elsewhere than on the CPU."""
     labels = SHAPES[shape](rng)
     monkeypatch.setattr(namespace, "PORTABLE", True)
-    if backend.name == "jax":
+    if backend.needs == "jax":
         from arrayloss._machines.jax import components as kernels
 
         found = kernels.components.__wrapped__(backend.array(labels), 9, 3)

@@ -233,6 +233,7 @@ def test_a_share_of_labels_that_are_not_there(backend: Backend, scores: Any) -> 
     assert al.distillation_loss(logits, teacher, alpha=1.0) == al.kl_div_loss(logits, teacher)
 
 
+@pytest.mark.eager
 @each
 def test_misfits(backend: Backend, loss: al.Loss, scores: Any) -> None:
     name = type(loss).function.__name__

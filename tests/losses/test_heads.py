@@ -108,6 +108,7 @@ def test_labels_without_a_point_are_not_looked_at(backend: Backend, rng: np.rand
     assert backend.numpy(al.PointCrossEntropyLoss()(given, backend.array(target))) > 0
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("wrong", [-0.001, 1.001, np.nan, np.inf, -np.inf], ids=str)
 def test_points_outside(wrong: float, backend: Backend, rng: np.random.Generator) -> None:
     if backend.compiles and wrong != 1.001:
@@ -308,6 +309,7 @@ def test_label_maps_for_details(backend: Backend) -> None:
             value(backend, al.DetailAggregateLoss(), np.zeros(shape), np.zeros((1, 6, 6), dtype=np.int64))
 
 
+@pytest.mark.eager
 @eager
 def test_labels_too_large_to_add_up(backend: Backend) -> None:
     """Raise, rather than overflow, where values can be read."""

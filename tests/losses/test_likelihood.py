@@ -77,6 +77,7 @@ def bad(backend: Backend, loss: al.Loss, logits: Any, target: np.ndarray, messag
         assert np.isnan(backend.numpy(g)).any()
 
 
+@pytest.mark.eager
 @pytest.mark.variants
 @pytest.mark.parametrize("log_input", [True, False])
 def test_negative_counts_and_rates(log_input: bool, backend: Backend, rng: np.random.Generator) -> None:
@@ -179,6 +180,7 @@ def test_ignored_variances_change_nothing(garbage: float, backend: Backend, rng:
         assert (backend.numpy(g)[sample.ignored] == 0).all()
 
 
+@pytest.mark.eager
 @pytest.mark.variants
 def test_negative_variances(backend: Backend, rng: np.random.Generator) -> None:
     sample = measured(rng)

@@ -46,6 +46,7 @@ def test_labels_are_one_hot(backend: Backend, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-14)
 
 
+@pytest.mark.eager
 @pytest.mark.parametrize("loss", [al.HingeLoss(), al.SquaredHingeLoss()], ids=repr)
 def test_signs_for_targets(backend: Backend, loss: al.Loss) -> None:
     logits, target = backend.array(np.zeros((2, 1))), np.array([[-1], [1]])

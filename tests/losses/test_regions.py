@@ -89,6 +89,7 @@ def test_the_background_is_a_class_of_weight_0(loss: Any, backend: Backend, rng:
         loss(activation="sigmoid", include_background=False)(*alone)
 
 
+@pytest.mark.eager
 @every_loss
 def test_probabilities_are_checked(loss: Any, backend: Backend, rng: np.random.Generator) -> None:
     if backend.compiles and loss is not al.DiceLoss:
