@@ -17,6 +17,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, ClassVar
 
@@ -55,6 +56,8 @@ class Call:
 
     def __init__(self, module: str, name: str, *args: Any, **kwargs: Any) -> None:
         self.module, self.name, self.args, self.kwargs = module, name, args, kwargs
+        #: Of a kernel made here: the real one.
+        self.kernel: Any = None
 
     def __str__(self) -> str:
         arguments = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
@@ -145,6 +148,42 @@ def _count_nonzero(x: np.ndarray, axis: Any = None) -> Any:
     return np.asarray(np.count_nonzero(x, axis))
 
 
+class _Elementwise:
+    """A kernel of lines that are assignments, in C that Python reads too."""
+
+    FUNCTIONS: ClassVar[dict[str, Any]] = {
+        "fabs": np.abs,
+        "larger": np.maximum,
+        "pow": np.power,
+        "select": np.where,
+        "sign_of": np.sign,
+        "smaller": np.minimum,
+        **{name: getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh")},
+    }
+
+    def __init__(self, stand_in: StandIn, inputs: str, outputs: str, operation: str, name: str, **options: Any) -> None:
+        self.stand_in, self.real = stand_in, cupy.ElementwiseKernel(inputs, outputs, operation, name, **options)
+        lines = (line.removesuffix(";").partition(" = ") for line in operation.split("\n"))
+        self.lines = [(target, compile(expression, name, "eval")) for target, _, expression in lines]
+        self.inputs = [parameter.split() for parameter in inputs.split(", ")]
+
+    def __call__(self, *arrays: Any) -> Any:
+        noted = Call("cupy", self.real.name, *_map(self.stand_in._described, arrays))
+        noted.kernel = self.real
+        self.stand_in.calls[f"{noted} {self.real.operation}"] = noted
+        values = {name: x.held for (_, name), x in zip(self.inputs, arrays, strict=True)}
+        kinds: dict[str, np.dtype] = {}
+        for kind, name in self.inputs:  # one dtype for each letter, as CuPy asks
+            assert kinds.setdefault(kind, values[name].dtype) == values[name].dtype
+        values |= {"T": lambda x: np.asarray(x).astype(kinds["T"]), **self.FUNCTIONS}
+        shape = np.broadcast_shapes(*(x.held.shape for x in arrays))
+        with np.errstate(all="ignore"):
+            for target, expression in self.lines:
+                found = np.asarray(eval(expression, values))
+                values[target.split()[-1]] = found.astype(bool if " bool " in target else kinds["T"])
+        return self.stand_in.ndarray(np.broadcast_to(values["out"], shape).copy())
+
+
 class StandIn:
     """CuPy's place taken: `with stand_in.installed(): loss(stand_in.array(x), ...)` fills `stand_in.calls`."""
 
@@ -155,6 +194,7 @@ class StandIn:
         numpy = {**vars(np), "count_nonzero": _count_nonzero}
         self.cupy = self._module("cupy", lambda name: numpy[name])
         self.cupy.ndarray = self.ndarray
+        self.cupy.ElementwiseKernel = partial(_Elementwise, self)
         self.cupy.cuda = ModuleType("cupy.cuda")
         self.cupy.cuda.Device = contextlib.nullcontext
         with pytest.MonkeyPatch.context() as patch:
@@ -233,8 +273,7 @@ class StandIn:
 
 def problems(call: Call) -> list[str]:
     """Return why a call does not fit CuPy, which is nothing where it does. Not while a stand-in is installed."""
-    real = REAL[call.module]
-    target = getattr(real, call.name, None)
+    target = call.kernel or getattr(REAL[call.module], call.name, None)
     if target is None:
         return [f"{call}: {call.module} has no {call.name}"]
     found = _of_ufunc(target, call) if isinstance(target, cupy.ufunc) else _of_signature(target, call)

@@ -7,11 +7,17 @@ is seen only where there is a GPU: there the contract suite runs on the backend 
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import operator
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import array_api_compat.numpy
+import formulas
 import numpy as np
 import pytest
 from cases import CASES, Case
@@ -255,8 +261,6 @@ def test_kernels(interface: Any, stand_in: Any, name: str, call: Any, kernels: s
             results += [value, vjp(xp.ones_like(value))]
         return results
 
-    import array_api_compat.numpy
-
     # More positions than CuPy's partition sorts whole.
     arrays = rng.normal(size=(2, 4, 30, 40)), rng.integers(0, 4, size=(2, 30, 40)), rng.random((2, 30, 40)) < 0.8
     with stand_in.installed():
@@ -269,6 +273,47 @@ def test_kernels(interface: Any, stand_in: Any, name: str, call: Any, kernels: s
             np.testing.assert_allclose(x.held, y, rtol=1e-12)
         else:
             assert x == y
+
+
+@pytest.mark.cupy
+@pytest.mark.skipif(shutil.which("g++") is None, reason="a C++ compiler is what can run their text without a GPU")
+def test_entrywise_formulas_as_c(interface: Any, tmp_path: Path) -> None:
+    """What CuPy would compile for the GPU, compiled for the host: the losses and slopes of every formula of entries."""
+    from arrayloss._machines.cupy import entries
+
+    text, calls = ["#include <cmath>", "#define __device__", "using namespace std;", entries._PREAMBLE], []
+    scores = np.asarray([-np.inf, -90.0, -3.5, -1.0, -1e-3, -0.0, 1e-20, 0.3, 1.0, 7.0, 88.0, np.inf, np.nan])
+    for name, formula in formulas.found().items():
+        if (kind := formulas.GIVEN[name]).shape != "entries":
+            continue
+        for dtype, c in (("float32", "float"), ("float64", "double")):
+            x, t = (a.ravel().astype(dtype) for a in np.meshgrid(scores, [0.0, 0.25, 1.0]))
+            for numbers in kind.options(dtype):
+                for function in formula[:2]:
+                    given = ("x",) if kind.kind == "entropy" else ("x", "t")
+                    made = entries.kernel(function, numbers, given)
+                    names = ", ".join(f"const {c}* {a}_" for a in given)
+                    values = " ".join(f"const T {a} = {a}_[i];" for a in given)
+                    text.append(
+                        f'extern "C" void k{len(calls)}(int n, {names}, {c}* out_) {{ typedef {c} T; '
+                        f"for (int i = 0; i < n; i++) {{ T out; {values} {made.operation} out_[i] = out; }} }}"
+                    )
+                    calls.append((name, function, numbers, (x, t)[: len(given)]))
+    (tmp_path / "all.cpp").write_text("\n".join(text))
+    library = tmp_path / "all.so"
+    options = ["-O1", "-ffp-contract=off", "-shared", "-fPIC", "-o", str(library)]
+    subprocess.run(["g++", *options, str(tmp_path / "all.cpp")], check=True)
+    loaded = ctypes.CDLL(str(library))
+    assert len(calls) > 100
+    for i, (name, function, numbers, arrays) in enumerate(calls):
+        found = np.empty_like(arrays[0])
+        getattr(loaded, f"k{i}")(found.size, *(ctypes.c_void_p(a.ctypes.data) for a in (*arrays, found)))
+        with np.errstate(all="ignore"):
+            targets = arrays if len(arrays) == 2 else (*arrays, None)
+            expected = function(array_api_compat.numpy, *targets, *numbers)
+        expected = np.broadcast_to(expected, found.shape)
+        digits = 2e-6 if found.dtype == np.float32 else 1e-14
+        np.testing.assert_allclose(found, expected, rtol=digits, atol=1e-37, err_msg=f"{name} {numbers}")
 
 
 #: Calls of the functions with a derivative rule, on an array (2, 3) of numbers in (0, 1); of the others with it alone.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array_api_compat.cupy
 
-from arrayloss._machines.cupy import facts, ranking
+from arrayloss._machines.cupy import entries, facts, ranking
 from arrayloss._machines.generic import extended
 
-LIBRARY = extended("cupy", array_api_compat.cupy, facts, ranking)
+LIBRARY = extended("cupy", array_api_compat.cupy, entries, facts, ranking)
