@@ -82,7 +82,7 @@ DISTANCES = {
 }
 #: The shapes, and the dtype of each, of what is compiled anew for every one: classes written out, not, and no pixels.
 COMPILED = {("few classes", "float64"), ("many classes", "float32"), ("no pixels", "float32")}
-fast = pytest.mark.backends("numpy", "torch", "jax", "cupy", "torch-cuda")
+fast = pytest.mark.backends("numpy", "torch", "jax-jitted", "cupy", "torch-cuda")
 torch_only = pytest.mark.backends("torch")
 
 
@@ -161,9 +161,8 @@ def test_against_the_portable_form(
     # In float32 errors that differ by rounding change places, and with them their weights: see test_kernels.py.
     far = np.linalg.norm(gradient - slope) / np.linalg.norm(slope)
     assert far < (1e-11 if dtype == "float64" else 1e-2)
-    np.testing.assert_allclose(
-        backend.numpy(loss(*given, **more)), value, rtol=1e-6
-    )  # without a gradient another way is taken
+    # Without a gradient another way is taken.
+    np.testing.assert_allclose(backend.numpy(backend.value(loss, *given, **more)), value, rtol=1e-6)
     np.testing.assert_array_equal(backend.numpy(given[0]), logits)
 
 
@@ -230,7 +229,7 @@ def confident(kind: str, side: int, rng: np.random.Generator) -> tuple[np.ndarra
     return np.where(y > 0.0, size, -size), y
 
 
-@pytest.mark.backends("numpy", "strict", "torch", "jax", "cupy", "torch-cuda")
+@pytest.mark.backends("numpy", "strict", "torch", "jax-jitted", "cupy", "torch-cuda")
 @pytest.mark.parametrize("side", [3, 160])
 @pytest.mark.parametrize(("kind", "loss"), [(k, x) for k, losses in CONFIDENT.items() for x in losses], ids=str)
 def test_confident_scores_keep_their_digits(
@@ -243,9 +242,10 @@ def test_confident_scores_keep_their_digits(
     logits, target = confident(kind, side, rng)
     wide = target.astype(np.float64) if target.dtype.kind == "f" else target
     expected, slope = al.value_and_grad(loss)(logits.astype(np.float64), wide)
-    value, gradient = map(backend.numpy, backend.value_and_grad(loss, backend.array(logits), backend.array(target)))
+    given = backend.array(logits), backend.array(target)
+    value, gradient = map(backend.numpy, backend.value_and_grad(loss, *given))
     np.testing.assert_allclose(value, expected, rtol=2e-6)
-    np.testing.assert_allclose(backend.numpy(loss(backend.array(logits), backend.array(target))), expected, rtol=2e-6)
+    np.testing.assert_allclose(backend.numpy(backend.value(loss, *given)), expected, rtol=2e-6)
     np.testing.assert_allclose(gradient, slope, rtol=1e-5 if kind == "labels" else 0, atol=1e-6 / slope.size)
 
 
@@ -257,7 +257,8 @@ def test_wrong_at_one_valid_position(name: str, backend: Backend, rng: np.random
     valid = np.argwhere(np.isfinite(logits))
     logits[tuple(valid[len(valid) // 2])] = np.nan
     more = {k: backend.array(x) for k, x in arrays.items()}
-    assert np.isnan(backend.numpy(LOSSES[name](backend.array(logits), backend.array(target), **more)))
+    value = backend.value(LOSSES[name], backend.array(logits), backend.array(target), **more)
+    assert np.isnan(backend.numpy(value))
 
 
 @pytest.mark.backends("numpy", "torch")
