@@ -218,7 +218,7 @@ def calls(draw: Any, loss: type[al.Loss], backend: Backend) -> Call:
     """Draw a loss of a class and inputs for it."""
     kind = draw(st.sampled_from(KINDS[loss.__name__]))
     # JAX compiles every operation for every new shape and dtype, so there they are always the same.
-    one_shape = backend.name == "jax"
+    one_shape = backend.needs == "jax"
     shape = Shape(2, CLASSES_OF.get(kind, 3), SPACE_OF.get(kind, (3, 4))) if one_shape else draw(shapes(kind))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     fields = set(loss.__dataclass_fields__)  # type: ignore[attr-defined]
@@ -455,7 +455,8 @@ def check(call: Call, backend: Backend) -> None:
     several = isinstance(sample.logits, tuple)
 
     given = tuple(map(backend.array, narrow))
-    value, gradients = al.value_and_grad(call.loss)(
+    value, gradients = backend.value_and_grad(
+        call.loss,
         given if several else given[0],
         backend.array(target),
         **{name: backend.array(x) for name, x in arrays.items()},
@@ -523,7 +524,7 @@ def test_on_a_gpu(loss: type[al.Loss], backend: Backend, data: Any) -> None:
 
 
 @every_loss
-@pytest.mark.backends("jax")
+@pytest.mark.backends("jax-jitted")
 @properties(3)
 @given_by(data=st.data())
 def test_on_jax(loss: type[al.Loss], backend: Backend, data: Any) -> None:
