@@ -1,4 +1,4 @@
-"""What every public function does before its own work: it refuses options it does not have, and keeps NumPy quiet.
+"""What every public function does before its own work: it checks its options, and keeps NumPy quiet.
 
 A loss is computed of exponentials that may underflow, and of ratios where 0/0 is replaced: where NumPy is told to warn
 of such, or to raise, that is for the user's own code.
@@ -9,17 +9,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
+from inspect import signature
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from arrayloss._core.library import name_of
-from arrayloss._core.options import register
+from arrayloss._core.options import check, has_check, register
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def public(function: F) -> F:
-    """Make a function public: errors for options by other names and by position, and no warnings of NumPy's."""
+    """Make a function public: options that are checked and plain data, no others, and no warnings of NumPy's."""
     return _guarded(function, on_numpy, quiet)
 
 
@@ -29,25 +30,30 @@ def public_caller(function: F) -> F:
 
 
 def _guarded(function: F, is_quiet: Callable[[Any], bool], quiet: Callable[[], Any]) -> F:
-    code = cast(FunctionType, function).__code__
-    most = code.co_argcount
-    first_name = code.co_varnames[0]
-    known = frozenset(code.co_varnames[: most + code.co_kwonlyargcount])
-    refuse = _refuse
-    register(function.__name__, cast(FunctionType, function).__kwdefaults__ or {})
+    name, parameters = function.__name__, signature(function).parameters
+    names = tuple(parameters)
+    known = frozenset(names)
+    most = sum(p.kind is not p.KEYWORD_ONLY for p in parameters.values())
+    arrays = sum(not has_check(argument) for argument in names[:most])
+    register(name, parameters.values())
+    refuse, make_plain = _refuse, check
 
     def call(*arguments: Any, **options: Any) -> Any:
         if len(arguments) > most or not known.issuperset(options):
             refuse(wrapper, arguments, options)
-        if is_quiet(arguments[0] if arguments else options.get(first_name)):
+        if len(arguments) > arrays:
+            by_position = dict(zip(names[arrays:], arguments[arrays:], strict=False))
+            arguments = (*arguments[:arrays], *make_plain(name, by_position).values())
+        if options:
+            make_plain(name, options)
+        if is_quiet(arguments[0] if arguments else options.get(names[0])):
             with quiet():
                 return function(*arguments, **options)
         return function(*arguments, **options)
 
     # doctest takes a function to be of the module whose globals it has; of its own, this one needs none.
-    wrapper = FunctionType(
-        call.__code__, cast(FunctionType, function).__globals__, function.__name__, None, call.__closure__
-    )
+    scope = cast(FunctionType, function).__globals__
+    wrapper = FunctionType(call.__code__, scope, name, None, call.__closure__)
     return cast(F, update_wrapper(wrapper, function))
 
 

@@ -18,9 +18,9 @@ def open_classes(
     function: str,
     logits: Array,
     target: Array,
-    *,
     axis: int,
     ignore_index: int | None,
+    *,
     probabilities: bool = False,
     extra: dict[str, Any] | None = None,
     weights: dict[str, Any] | None = None,
@@ -65,7 +65,7 @@ def open_classes(
     return Inputs(function, library, scores, labels, soft, valid, bad, axis, logits.ndim > 1)
 
 
-def open_binary(function: str, logits: Array, target: Array, *, axis: int, ignore_index: int | None) -> Inputs:
+def open_binary(function: str, logits: Array, target: Array, axis: int, ignore_index: int | None) -> Inputs:
     """Check the inputs of a loss that asks of every class on its own, and return them clean.
 
     The target has an entry in [0, 1] for each logit, and `valid` is a mask of entries; or it holds labels of several
@@ -77,7 +77,7 @@ def open_binary(function: str, logits: Array, target: Array, *, axis: int, ignor
     x = class_axis_to_1(library.xp, x, axis)
     positions = (*whole[:axis], *whole[axis + 1 :])
     if tuple(target.shape) != whole and not (x.shape[1] == 1 and tuple(target.shape) == positions):
-        return open_classes(function, logits, target, axis=axis, ignore_index=ignore_index, probabilities=True)
+        return open_classes(function, logits, target, axis, ignore_index, probabilities=True)
     if kind not in FLOATS | LABELS:
         raise errors.dtype(function, "target", target, "a real floating dtype, integers or bool")
     given = library.xp.astype(target, x.dtype, copy=False)
@@ -93,15 +93,15 @@ def open_binary(function: str, logits: Array, target: Array, *, axis: int, ignor
 
 
 def open_probabilities(
-    function: str, logits: Array, target: Array, *, activation: str | None, axis: int, ignore_index: int | None
+    function: str, logits: Array, target: Array, axis: int, ignore_index: int | None, activation: str | None
 ) -> Inputs:
     """Check the inputs of a loss of probabilities, which `Inputs.activated` makes of the logits, and return them clean.
 
     Under softmax they are those of a loss over classes, else those of `open_binary`.
     """
     if activation == "softmax":
-        return open_classes(function, logits, target, axis=axis, ignore_index=ignore_index, probabilities=True)
-    inputs = open_binary(function, logits, target, axis=axis, ignore_index=ignore_index)
+        return open_classes(function, logits, target, axis, ignore_index, probabilities=True)
+    inputs = open_binary(function, logits, target, axis, ignore_index)
     if activation is not None:
         return inputs
     valid = inputs.valid_entries

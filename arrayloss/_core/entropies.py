@@ -5,16 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from arrayloss._core import reduce
-from arrayloss._core.classes import open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._machines.formula import CROSS, Array, Formula, OfClasses
-
-
-def opened(function: str, logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
-    """Return the clean inputs of a loss that takes labels and probabilities, by its options."""
-    return open_classes(
-        function, logits, target, axis=options["axis"], ignore_index=options["ignore_index"], probabilities=True
-    )
 
 
 def of_classes(
@@ -49,11 +41,12 @@ def of_classes(
 def reduced(
     inputs: Inputs,
     class_weight: Array | None,
-    options: dict[str, Any],
+    smoothing: float,
+    reduction: str,
     formula: Formula | None = None,
     of_class: Formula | None = None,
     *numbers: float,
 ) -> Any:
-    """Return the losses that `of_classes` gives, with the options `label_smoothing` (if it is one) and `reduction`."""
-    losses, weights = of_classes(inputs, class_weight, options.get("label_smoothing", 0.0), formula, of_class, *numbers)
-    return reduce.valid_positions(inputs, losses, weights, options["reduction"])
+    """Return the losses that `of_classes` gives, reduced."""
+    losses, weights = of_classes(inputs, class_weight, smoothing, formula, of_class, *numbers)
+    return reduce.valid_positions(inputs, losses, weights, reduction)

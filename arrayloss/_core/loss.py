@@ -37,7 +37,7 @@ class Loss:
     def __post_init__(self) -> None:
         """Check the options and turn arrays among them into plain numbers."""
         options = {name: _plain(type(self), name, value) for name, value in vars(self).items()}
-        for name, value in check(type(self).function.__name__, **options).items():
+        for name, value in check(type(self).function.__name__, options).items():
             object.__setattr__(self, name, value)
 
     @overload

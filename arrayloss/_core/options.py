@@ -1,14 +1,15 @@
 """Checks of options: every option name means one thing in the whole package, so its check is written once, here.
 
-The functions run them on each call, the classes when an object is made. A check returns the option as plain Python
-data (numbers become `float` or `int`, sequences become tuples), so that no dtype of an option ever promotes a result.
-Defaults are checked once, when a function is defined.
+The decorator of the functions runs them on what a call gives, the classes when an object is made. A check returns the
+option as plain Python data (numbers become `float` or `int`, sequences become tuples), so that no dtype of an option
+ever promotes a result. Defaults are checked once, when a function is defined.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from inspect import Parameter
 from numbers import Integral, Real
 from typing import Any
 
@@ -262,8 +263,10 @@ def has_check(option: str) -> bool:
     return option in _CHECKS or any(option == name for _, name in _SPECIAL)
 
 
-def check(function: str, **options: Any) -> dict[str, Any]:
-    """Return the options as plain data; those by other names, of losses of a user's own, as they are.
+def check(function: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Make the options that were given plain data, where they stand, and return them.
+
+    Those by other names, arrays of a call and options of losses of a user's own, are left as they are.
 
     Raises
     ------
@@ -271,29 +274,26 @@ def check(function: str, **options: Any) -> dict[str, Any]:
         An option is of the wrong kind or out of its range; the message names the function, the option, what came
         and what would fit.
     """
-    defaults = _DEFAULTS.get(function, _NO_DEFAULTS)
+    checks, defaults = _REGISTERED.get(function, _OTHERS)
     for option, value in options.items():
-        if defaults.get(option, _NO_DEFAULTS) is not value:
-            options[option] = _check_of(function, option)(function, option, value)
+        if defaults.get(option, checks) is not value:
+            options[option] = checks.get(option, _unchecked)(function, option, value)
     return options
 
 
-#: For each function of the package, the defaults of its options that are plain data as they stand.
-_DEFAULTS: dict[str, dict[str, Any]] = {}
-_NO_DEFAULTS: dict[str, Any] = {}
+#: For each function of the package, the checks of its arguments and their defaults.
+_REGISTERED: dict[str, tuple[dict[str, Check], dict[str, Any]]] = {}
+_OTHERS: tuple[dict[str, Check], dict[str, Any]] = (_CHECKS, {})
 
 
-def register(function: str, defaults: dict[str, Any]) -> None:
-    """Check the defaults of a function, which `check` then lets pass."""
-    _DEFAULTS[function] = {
-        option: default
-        for option, default in defaults.items()
-        if _check_of(function, option)(function, option, default) is default
-    }
-
-
-def _check_of(function: str, option: str) -> Check:
-    return _SPECIAL.get((function, option)) or _CHECKS.get(option, _unchecked)
+def register(function: str, parameters: Collection[Parameter]) -> None:
+    """Check the defaults of a function, which no call does: they must be plain data as they stand."""
+    checks = {p.name: _SPECIAL.get((function, p.name)) or _CHECKS.get(p.name, _unchecked) for p in parameters}
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    for option, default in defaults.items():
+        if checks[option](function, option, default) is not default:
+            raise _fail(function, option, default, "a default that is plain data as it stands")
+    _REGISTERED[function] = checks, defaults
 
 
 def _unchecked(function: str, option: str, value: Any) -> Any:

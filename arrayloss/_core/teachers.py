@@ -19,7 +19,6 @@ def open_teacher(
     logits: Array,
     target: Array,
     labels: Array | None,
-    *,
     axis: int,
     ignore_index: int | None,
     weights: dict[str, Any] | None = None,

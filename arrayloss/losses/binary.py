@@ -13,9 +13,8 @@ from arrayloss._core.inputs import Inputs, shape_of
 from arrayloss._core.labels import mapped, read_map
 from arrayloss._core.logits import class_axis, class_axis_back, class_axis_to_1, open_logits
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import BINARY
-from arrayloss._machines.namespace import LABELS, Library, device_of, dtype_name
+from arrayloss._machines.namespace import LABELS, device_of, dtype_name
 
 A = TypeVar("A")
 Array = Any
@@ -100,74 +99,51 @@ def bce_loss(
     >>> print(round(float(al.bce_loss(np.array([[0.0], [2.0], [9.0]]), np.array([1, 0, 255]))), 4))
     1.41
     """
-    options = check(
-        "bce_loss",
-        weight=weight,
-        pos_weight=pos_weight,
-        ignore_index=ignore_index,
-        edge_label=edge_label,
-        reduction=reduction,
-        axis=axis,
-    )
-    return reduced(_open(logits, target, options), options, logits)
+    opened = _open_edges if edge_label else open_binary
+    return reduced(opened("bce_loss", logits, target, axis, ignore_index), logits, weight, pos_weight, reduction)
 
 
-def reduced(inputs: Inputs, options: dict[str, Any], logits: Array) -> Any:
+def reduced(inputs: Inputs, logits: Array, weight: Any, pos_weight: Any, reduction: str) -> Any:
     """Return the binary cross entropy of clean inputs, reduced; `logits` are the caller's."""
-    if options["weight"] is None and options["pos_weight"] is None and options["reduction"] != "none":
-        return reduce.entries(inputs, options["reduction"], BINARY)
-    losses = _entry_losses(inputs, options, logits)
-    return reduce.positions(inputs, losses, reduce.number_of_entries(inputs), options["reduction"])
+    if weight is None and pos_weight is None and reduction != "none":
+        return reduce.entries(inputs, reduction, BINARY)
+    losses = _entry_losses(inputs, logits, weight, pos_weight)
+    return reduce.positions(inputs, losses, reduce.number_of_entries(inputs), reduction)
 
 
-def _entry_losses(inputs: Inputs, options: dict[str, Any], logits: Array) -> Array:
+def _entry_losses(inputs: Inputs, logits: Array, weight: Any, pos_weight: Any) -> Array:
     """Return the weighted losses of all entries, with the class axis where the caller's logits have it."""
     xp, k = inputs.xp, inputs.kernels
     inputs = inputs.as_entries()
     x = k.where_or(xp, inputs.valid, inputs.logits, 0.0)
-    positive, negative = _sides(inputs, inputs.target, options, logits)
+    positive, negative = _sides(inputs, inputs.target, logits, weight, pos_weight)
     # Where an infinite logit would give 0 * inf, the term of weight 0 is taken out first.
     losses = inputs.scale(k.softplus(xp, -x), positive) + inputs.scale(k.softplus(xp, x), negative)
     return class_axis_back(xp, k.where_or(xp, inputs.valid, losses, 0.0), inputs.axis if inputs.batched else 1)
 
 
-def _sides(inputs: Inputs, y: Array, options: dict[str, Any], logits: Array) -> tuple[Array, Array]:
+def _sides(inputs: Inputs, y: Array, logits: Array, weight: Any, pos_weight: Any) -> tuple[Array, Array]:
     """Return the weights of every entry as a positive and as a negative."""
     positive, negative = y, 1.0 - y
-    dynamic = _dynamic(inputs, y) if any(isinstance(options[o], str) for o in ("weight", "pos_weight")) else (1.0, 1.0)
-    pos = _pos_weight(inputs, options["pos_weight"], dynamic)
+    dynamic = _dynamic(inputs, y) if isinstance(weight, str) or isinstance(pos_weight, str) else (1.0, 1.0)
+    pos = _pos_weight(inputs, pos_weight, dynamic)
     if pos is not None:
         positive = positive * pos
-    if options["weight"] is None:
+    if weight is None:
         return positive, negative
-    if isinstance(options["weight"], str):
+    if isinstance(weight, str):
         scale = y * dynamic[0] + (1.0 - y) * dynamic[1]
     else:
-        scale = _entry_weight(inputs, options["weight"], logits)
+        scale = _entry_weight(inputs, weight, logits)
     return positive * scale, negative * scale
 
 
-def _open(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
-    """Return inputs whose `valid` is per entry, like the target, or per position where they have labels."""
-    if not options["edge_label"]:
-        return open_binary("bce_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"])
-    library, x = open_logits("bce_loss", {"logits": logits, "target": target})
-    axis = class_axis("bce_loss", logits, options["axis"])
-    x = class_axis_to_1(library.xp, x, axis)
-    return _open_edges("bce_loss", library, x, tuple(logits.shape), target, axis, options["ignore_index"])
-
-
-def _open_edges(
-    function: str,
-    library: Library,
-    x: Array,
-    whole: tuple[int, ...],
-    target: Array,
-    axis: int,
-    ignore_index: int | None,
-) -> Inputs:
-    """Return inputs whose target is the edge map of the labels; `whole` is the shape of the caller's logits."""
-    xp, kind = library.xp, dtype_name(target)
+def _open_edges(function: str, logits: Array, target: Array, axis: int, ignore_index: int | None) -> Inputs:
+    """Return inputs whose target is the edge map of the labels."""
+    library, x = open_logits(function, {"logits": logits, "target": target})
+    xp, whole, kind = library.xp, tuple(logits.shape), dtype_name(target)
+    axis = class_axis(function, logits, axis)
+    x = class_axis_to_1(xp, x, axis)
     if x.shape[1] != 1 or x.ndim != 4:
         raise ValueError(
             f"{function}: logits has shape {whole}, expected images of one class, (N, 1, H, W), for edge_label"
@@ -274,11 +250,10 @@ def label_edges(target: A, radius: float = 2.0, ignore_index: int | None = 255) 
     >>> print(al.label_edges(np.array([[[0, 0, 0, 0, 1, 1, 1, 1]] * 5]), radius=1)[0, 2])
     [1 0 0 1 1 0 0 1]
     """
-    options = check("label_edges", radius=radius, ignore_index=ignore_index)
     result: A = mapped(
         "label_edges",
         target,
-        lambda library, labels: _edges("label_edges", library, labels, options["radius"], options["ignore_index"]),
+        lambda library, labels: _edges("label_edges", library, labels, radius, ignore_index),
     )
     return result
 

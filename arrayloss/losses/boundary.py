@@ -13,7 +13,6 @@ from arrayloss._core.classes import open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.logits import class_axis_back, class_axis_to_1
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.generic.windows import TRIANGLE
 
 A = TypeVar("A")
@@ -98,28 +97,19 @@ def relax_boundary_loss(
     >>> print(al.relax_boundary_loss(logits, target, reduction="none").round(3))
     [[[1.099 0.405 0.405 1.099]]]
     """
-    options = check(
-        "relax_boundary_loss",
-        border=border,
-        calculate_weights=calculate_weights,
-        upper_bound=upper_bound,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = _open_images("relax_boundary_loss", logits, target, options)
+    inputs = _open_images("relax_boundary_loss", logits, target, axis, ignore_index)
     xp, k = inputs.xp, inputs.kernels
     members = k.one_hot(xp, inputs.labels, inputs.classes)
     if inputs.valid is not None:
         members = members & xp.expand_dims(inputs.valid, axis=1)
     for space in (2, 3):
-        members = _dilate(xp, members, options["border"], space)
+        members = _dilate(xp, members, border, space)
     losses = k.members_nll(xp, inputs.logits, members, inputs.valid)
     weights = None
-    if options["calculate_weights"]:
-        weights = _border_weights(inputs, members, options["upper_bound"])
+    if calculate_weights:
+        weights = _border_weights(inputs, members, upper_bound)
         losses = losses * weights
-    return reduce.valid_positions(inputs, losses, weights, options["reduction"])
+    return reduce.valid_positions(inputs, losses, weights, reduction)
 
 
 class RelaxBoundaryLoss(Loss, function=relax_boundary_loss):
@@ -134,11 +124,11 @@ class RelaxBoundaryLoss(Loss, function=relax_boundary_loss):
     axis: int = 1
 
 
-def _open_images(function: str, logits: Array, target: Array, options: dict[str, Any], least: int = 0) -> Inputs:
+def _open_images(
+    function: str, logits: Array, target: Array, axis: int, ignore_index: int | None, least: int = 0
+) -> Inputs:
     """Return the inputs of a loss that needs images, empty or of at least `least` pixels a side."""
-    inputs = open_classes(
-        function, logits, target, axis=options["axis"], ignore_index=options["ignore_index"], ranks=(4,)
-    )
+    inputs = open_classes(function, logits, target, axis, ignore_index, ranks=(4,))
     height, width = inputs.logits.shape[2:]
     if height * width and min(height, width) < least:
         raise ValueError(
@@ -247,20 +237,19 @@ def dual_task_loss(
     >>> print(round(float(al.dual_task_loss(logits, target, noise=0)), 4))
     0.0
     """
-    options = check("dual_task_loss", ignore_index=ignore_index, tau=tau, reduction=reduction, axis=axis)
-    inputs = _open_images("dual_task_loss", logits, target, options, least=3)
+    inputs = _open_images("dual_task_loss", logits, target, axis, ignore_index, least=3)
     xp, k = inputs.xp, inputs.kernels
     noise = _noise(inputs, logits, noise, rng)
     if math.prod(inputs.logits.shape) == 0:
-        return _reduced_entries(inputs, inputs.logits, options["reduction"])
+        return _reduced_entries(inputs, inputs.logits, reduction)
     z = k.where_valid(xp, inputs.valid, inputs.logits)
     # The largest score is taken off first: the noise would lose its digits in large ones.
     z = (z - k.constant(xp.max(z, axis=1, keepdims=True))) + noise
     true = xp.astype(k.one_hot(xp, inputs.labels, inputs.classes), inputs.logits.dtype)
     magnitude = k.whole(_magnitude)
-    predicted = magnitude(xp, k.softmax(xp, z / options["tau"], None), k.triangle)
+    predicted = magnitude(xp, k.softmax(xp, z / tau, None), k.triangle)
     difference = predicted - magnitude(xp, true, k.triangle)
-    return _reduced_entries(inputs, k.where_valid(xp, inputs.valid, inputs.absolute(difference)), options["reduction"])
+    return _reduced_entries(inputs, k.where_valid(xp, inputs.valid, inputs.absolute(difference)), reduction)
 
 
 def _reduced_entries(inputs: Inputs, losses: Array, reduction: str) -> Any:

@@ -11,7 +11,6 @@ from arrayloss._core.call import public
 from arrayloss._core.classes import open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 
 A = TypeVar("A")
 Array = Any
@@ -113,18 +112,9 @@ def semantic_connectivity_loss(
     >>> print(al.semantic_connectivity_loss(logits, target, reduction="none").round(4))
     [[0.3333 0.625 ]]
     """
-    options = check(
-        "semantic_connectivity_loss",
-        ignore_index=ignore_index,
-        max_components=max_components,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = open_classes(
-        "semantic_connectivity_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
-    )
+    inputs = open_classes("semantic_connectivity_loss", logits, target, axis, ignore_index)
     xp, k = inputs.xp, inputs.kernels
-    sums, sizes = _tables(inputs, options["max_components"])
+    sums, sizes = _tables(inputs, max_components)
     true = xp.sum(xp.sum(sizes[:, :, :, :-1], axis=3), axis=2)
     losses = 1.0 - _connectivity(inputs, sums[:, :, :-2, :], sums[:, :, -1, :-2], sizes)
     # The area that is wrong, over the valid pixels of the image, each of which has one label. It is of every component:
@@ -134,7 +124,7 @@ def semantic_connectivity_loss(
     losses = losses + xp.where(apart, reduce.ratio(inputs, area, xp.sum(true, axis=1, keepdims=True)), area * 0.0)
     there = true > 0.0
     losses = k.where_or(xp, there, losses, 0.0)
-    return reduce.images(inputs, losses, xp.astype(there, losses.dtype), options["reduction"])
+    return reduce.images(inputs, losses, xp.astype(there, losses.dtype), reduction)
 
 
 class SemanticConnectivityLoss(Loss, function=semantic_connectivity_loss):

@@ -11,7 +11,6 @@ from arrayloss._core.call import public
 from arrayloss._core.classes import open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 
 A = TypeVar("A")
 Array = Any
@@ -98,47 +97,27 @@ def cross_entropy_loss(
     >>> print(round(float(al.cross_entropy_loss(logits, np.array([0, 1, 255]))), 4))
     0.41
     """
-    options = check(
-        "cross_entropy_loss",
-        weight=weight,
-        ignore_index=ignore_index,
-        top_k_percent_pixels=top_k_percent_pixels,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-        axis=axis,
-    )
+    pixel_weights = {"pixel_weight": pixel_weight}
     inputs = open_classes(
-        "cross_entropy_loss",
-        logits,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        probabilities=True,
-        weights={"pixel_weight": pixel_weight},
+        "cross_entropy_loss", logits, target, axis, ignore_index, probabilities=True, weights=pixel_weights
     )
-    return reduced(inputs, options, pixel_weight)
-
-
-def reduced(inputs: Inputs, options: dict[str, Any], pixel_weight: Array | None = None) -> Any:
-    """Return the cross entropy of clean inputs, reduced."""
-    class_weight = inputs.per_class("weight", options["weight"])
-    losses, weights = entropies.of_classes(inputs, class_weight, options["label_smoothing"])
-    return reduce_pixels(inputs, losses, weights, pixel_weight, options)
+    losses, weights = entropies.of_classes(inputs, inputs.per_class("weight", weight), label_smoothing)
+    return reduce_pixels(inputs, losses, weights, pixel_weight, top_k_percent_pixels, reduction)
 
 
 def reduce_pixels(
-    inputs: Inputs, losses: Array, weights: Array | None, pixel_weight: Any, options: dict[str, Any]
+    inputs: Inputs, losses: Array, weights: Array | None, pixel_weight: Any, share: float, reduction: str
 ) -> Any:
-    """Reduce weighted losses of positions, times a weight of each if there is one, to those the options select."""
+    """Reduce weighted losses of positions, times a weight of each if there is one, to that share which is largest."""
     if pixel_weight is not None:
         pixel = inputs.per_position("pixel_weight", pixel_weight)
         losses = inputs.scale(losses, pixel)
         weights = pixel if weights is None else weights * pixel
     kept = inputs.valid
-    if options["top_k_percent_pixels"] < 1.0:
-        kept = select.largest(inputs, losses, int(options["top_k_percent_pixels"] * math.prod(losses.shape)))
+    if share < 1.0:
+        kept = select.largest(inputs, losses, int(share * math.prod(losses.shape)))
         losses = inputs.kernels.where_or(inputs.xp, kept, losses, 0.0)
-    return reduce.positions(inputs, losses, reduce.weight_of(inputs, weights, kept, losses.shape), options["reduction"])
+    return reduce.positions(inputs, losses, reduce.weight_of(inputs, weights, kept, losses.shape), reduction)
 
 
 class CrossEntropyLoss(Loss, function=cross_entropy_loss):

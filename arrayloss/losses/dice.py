@@ -102,30 +102,16 @@ def dice_loss(
     >>> print(round(float(al.dice_loss(logits, np.array([[0, 1, 1]]))), 4))
     0.3333
     """
-    areas = open_areas(
-        "dice_loss",
-        logits,
-        target,
-        ignore_index=ignore_index,
-        smooth=smooth,
-        weight=weight,
-        activation=activation,
-        batch=batch,
-        include_background=include_background,
-        squared=squared,
-        reduction=reduction,
-        axis=axis,
-    )
-    return reduced(areas)
+    areas = open_areas("dice_loss", logits, target, axis, ignore_index, activation, batch, include_background, squared)
+    return reduced(areas, smooth, weight, reduction)
 
 
-def reduced(areas: Areas) -> Any:
+def reduced(areas: Areas, smooth: float, weight: Any, reduction: str) -> Any:
     """Return the Dice loss of areas, reduced."""
-    return areas.reduce(_each(areas))
+    return areas.reduce(_each(areas, smooth), weight, reduction)
 
 
-def _each(areas: Areas) -> Array:
-    smooth = areas.options["smooth"]
+def _each(areas: Areas, smooth: float) -> Array:
     return reduce.one_minus(areas.inputs, 2.0 * areas.overlap + smooth, areas.predicted + areas.true + smooth)
 
 
@@ -231,25 +217,13 @@ def generalized_dice_loss(
     0.3333
     """
     areas = open_areas(
-        "generalized_dice_loss",
-        logits,
-        target,
-        ignore_index=ignore_index,
-        weight_type=weight_type,
-        smooth=smooth,
-        activation=activation,
-        batch=batch,
-        include_background=include_background,
-        squared=squared,
-        reduction=reduction,
-        axis=axis,
+        "generalized_dice_loss", logits, target, axis, ignore_index, activation, batch, include_background, squared
     )
-    weights, smooth = areas.inverse_areas(areas.options["weight_type"]), areas.options["smooth"]
-    xp = areas.inputs.xp
+    xp, weights = areas.inputs.xp, areas.inverse_areas(weight_type)
     overlap = xp.sum(areas.overlap * weights, axis=1)
     both = xp.sum((areas.predicted + areas.true) * weights, axis=1)
     losses = reduce.one_minus(areas.inputs, 2.0 * overlap + smooth, both + smooth)
-    return areas.reduce_images(losses)
+    return areas.reduce_images(losses, reduction)
 
 
 class GeneralizedDiceLoss(Loss, function=generalized_dice_loss):
@@ -351,23 +325,12 @@ def log_cosh_dice_loss(
     0.0546
     """
     areas = open_areas(
-        "log_cosh_dice_loss",
-        logits,
-        target,
-        ignore_index=ignore_index,
-        smooth=smooth,
-        weight=weight,
-        activation=activation,
-        batch=batch,
-        include_background=include_background,
-        squared=squared,
-        reduction=reduction,
-        axis=axis,
+        "log_cosh_dice_loss", logits, target, axis, ignore_index, activation, batch, include_background, squared
     )
     # log cosh d = log(1 + 2 sinh(d / 2)^2), which keeps its digits where d is small.
     xp = areas.inputs.xp
-    half = xp.sinh(_each(areas) * 0.5)
-    return areas.reduce(xp.log1p(2.0 * half * half))
+    half = xp.sinh(_each(areas, smooth) * 0.5)
+    return areas.reduce(xp.log1p(2.0 * half * half), weight, reduction)
 
 
 class LogCoshDiceLoss(Loss, function=log_cosh_dice_loss):

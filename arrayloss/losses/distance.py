@@ -12,7 +12,6 @@ from arrayloss._core.inputs import Inputs
 from arrayloss._core.labels import open_labels, open_map
 from arrayloss._core.library import library_of
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses
 from arrayloss._machines.namespace import device_of
 
@@ -99,13 +98,12 @@ def distance_map(
     [2. 1. 1. 2. 1. 1.]
     """
     function = "distance_map"
-    options = check(function, classes=classes, ignore_index=ignore_index, signed=signed, spacing=spacing)
     library, _ = open_map(function, target)
     labels: Array = target
     dimensions = labels.ndim - 1
     if dimensions < 0:
         raise ValueError(f"{function}: target has shape (), expected (N, *S)")
-    if spacing is not None and len(options["spacing"]) != dimensions:
+    if spacing is not None and len(spacing) != dimensions:
         raise ValueError(
             f"{function}: spacing is {spacing!r}, expected {dimensions} numbers, one per spatial dimension of a target "
             f"of shape {tuple(labels.shape)}"
@@ -113,13 +111,11 @@ def distance_map(
     read = euclidean.read(
         function, library, "target", labels, "compute the map before, for instance in the data loader"
     )
-    host, valid, _ = open_labels(function, library_of(read), read, options["classes"], options["ignore_index"])
-    regions = euclidean.regions(host, valid, range(options["classes"]))
+    host, valid, _ = open_labels(function, library_of(read), read, classes, ignore_index)
+    regions = euclidean.regions(host, valid, range(classes))
     xp = library.xp
     like = xp.zeros((), dtype=xp.float32, device=device_of(labels))
-    found: A = library.kernels.scalar_like(
-        xp, like, euclidean.distances(regions, valid, options["signed"], options["spacing"])
-    )
+    found: A = library.kernels.scalar_like(xp, like, euclidean.distances(regions, valid, signed, spacing))
     return found
 
 
@@ -221,27 +217,20 @@ def boundary_loss(
     >>> print(round(float(al.boundary_loss(-logits, target, distance=distance)), 4))
     0.6667
     """
-    options = check(
-        "boundary_loss",
-        ignore_index=ignore_index,
-        activation=activation,
-        include_background=include_background,
-        weight=weight,
-        reduction=reduction,
-        axis=axis,
+    inputs = _open(
+        "boundary_loss", logits, target, axis, ignore_index, activation, include_background, {"distance": distance}
     )
-    inputs = _open("boundary_loss", logits, target, options, {"distance": distance})
-    class_weight = inputs.counted_weight(options["weight"], options["include_background"])
-    phi = _of_target(inputs, "distance", distance, options["activation"], signed=True)
-    if class_weight is not None or options["activation"] != "softmax":
+    class_weight = inputs.counted_weight(weight, include_background)
+    phi = _of_target(inputs, "distance", distance, activation, signed=True)
+    if class_weight is not None or activation != "softmax":
         # The kernel leaves out what is ignored itself.
         phi = _weigh(inputs, _valid_only(inputs, phi), class_weight)
-    if options["activation"] == "softmax":
+    if activation == "softmax":
         how = OfClasses(_MEAN)
         losses = inputs.kernels.classes(inputs.xp, inputs.logits, phi, None, inputs.valid, None, how)
     else:
-        losses = inputs.xp.sum(inputs.activated(options["activation"]) * phi, axis=1)
-    return reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
+        losses = inputs.xp.sum(inputs.activated(activation) * phi, axis=1)
+    return reduce.positions(inputs, losses, _divisor(inputs, class_weight), reduction)
 
 
 def _mean(xp: Namespace, log_p: Array, p: Array, distance: Array) -> Array:
@@ -367,34 +356,24 @@ def hausdorff_dt_loss(
     >>> print(round(float(al.hausdorff_dt_loss(logits, target, target_distance=distance, prediction_distance=0)), 4))
     0.1667
     """
-    options = check(
-        "hausdorff_dt_loss",
-        ignore_index=ignore_index,
-        alpha=alpha,
-        activation=activation,
-        include_background=include_background,
-        weight=weight,
-        reduction=reduction,
-        axis=axis,
-    )
     one_sided = _is_zero(prediction_distance)
     given = {"target_distance": target_distance, "prediction_distance": None if one_sided else prediction_distance}
-    inputs = _open("hausdorff_dt_loss", logits, target, options, given)
+    inputs = _open("hausdorff_dt_loss", logits, target, axis, ignore_index, activation, include_background, given)
     xp = inputs.xp
-    class_weight = inputs.counted_weight(options["weight"], options["include_background"])
-    true = _of_target(inputs, "target_distance", target_distance, options["activation"], signed=False)
-    field = _valid_only(inputs, true) ** options["alpha"]
+    class_weight = inputs.counted_weight(weight, include_background)
+    true = _of_target(inputs, "target_distance", target_distance, activation, signed=False)
+    field = _valid_only(inputs, true) ** alpha
     if not one_sided:
-        predicted = _of_prediction(inputs, options["activation"], prediction_distance)
-        field = field + _valid_only(inputs, predicted) ** options["alpha"]
+        predicted = _of_prediction(inputs, activation, prediction_distance)
+        field = field + _valid_only(inputs, predicted) ** alpha
     field = _weigh(inputs, field, class_weight)
-    if options["activation"] == "softmax":
+    if activation == "softmax":
         how = OfClasses(_SQUARES)
         losses = inputs.kernels.classes(xp, inputs.logits, inputs.labels, field, inputs.valid, None, how)
     else:
-        error = inputs.activated(options["activation"]) - xp.astype(_true(inputs), field.dtype)
+        error = inputs.activated(activation) - xp.astype(_true(inputs), field.dtype)
         losses = xp.sum(error * error * field, axis=1)
-    return reduce.positions(inputs, losses, _divisor(inputs, class_weight), options["reduction"])
+    return reduce.positions(inputs, losses, _divisor(inputs, class_weight), reduction)
 
 
 def _squares(xp: Namespace, log_p: Array, p: Array, t: Array, field: Array) -> Array:
@@ -425,18 +404,20 @@ class HausdorffDTLoss(Loss, function=hausdorff_dt_loss):
 # What both losses share ---------------------------------------------------------------------------------------------
 
 
-def _open(function: str, logits: Array, target: Array, options: dict[str, Any], distances: dict[str, Any]) -> Inputs:
+def _open(
+    function: str,
+    logits: Array,
+    target: Array,
+    axis: int,
+    ignore_index: int | None,
+    activation: str | None,
+    include_background: bool,
+    distances: dict[str, Any],
+) -> Inputs:
     """Return the inputs of a loss over classes, where a single class but under softmax is the 1 of labels 0 and 1."""
-    inputs = open_classes(
-        function,
-        logits,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        extra=distances,
-        binary=options["activation"] != "softmax",
-    )
-    if inputs.classes == 1 and not options["include_background"]:
+    binary = activation != "softmax"
+    inputs = open_classes(function, logits, target, axis, ignore_index, extra=distances, binary=binary)
+    if inputs.classes == 1 and not include_background:
         raise ValueError(
             f"{function}: include_background is False for logits of shape {tuple(logits.shape)}, expected two classes "
             f"or more"

@@ -9,7 +9,6 @@ from arrayloss._core import reduce
 from arrayloss._core.call import public
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._core.teachers import open_teacher
 from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses
 from arrayloss.losses.cross_entropy import reduce_pixels
@@ -131,7 +130,8 @@ def kl_div_loss(
     >>> print(round(float(al.kl_div_loss(student, teacher)), 4))
     0.3278
     """
-    return _divergence("kl_div_loss", _KL, logits, target, labels, ignore_index, temperature, reduction, axis)
+    inputs = open_teacher("kl_div_loss", logits, target, labels, axis, ignore_index)
+    return reduce.valid_positions(inputs, _from_teacher(inputs, _KL, None, temperature), None, reduction)
 
 
 class KLDivLoss(Loss, function=kl_div_loss):
@@ -214,7 +214,8 @@ def js_div_loss(
     >>> print(round(float(al.js_div_loss(student, teacher)), 4))
     0.6931
     """
-    return _divergence("js_div_loss", _JS, logits, target, labels, ignore_index, temperature, reduction, axis)
+    inputs = open_teacher("js_div_loss", logits, target, labels, axis, ignore_index)
+    return reduce.valid_positions(inputs, _from_teacher(inputs, _JS, None, temperature), None, reduction)
 
 
 class JSDivLoss(Loss, function=js_div_loss):
@@ -301,28 +302,19 @@ def distillation_loss(
     >>> print(round(float(al.distillation_loss(student, teacher, labels=labels, alpha=0.5)), 4))
     0.5105
     """
-    options = check(
-        "distillation_loss",
-        alpha=alpha,
-        temperature=temperature,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    share = options["alpha"]
-    if labels is None and share < 1.0:
+    if labels is None and alpha < 1.0:
         raise ValueError(
-            f"distillation_loss: alpha is {share:g} and labels is None, expected labels=, the class labels, for the "
-            f"share of {1.0 - share:g}; or alpha=1.0, the teacher alone"
+            f"distillation_loss: alpha is {alpha:g} and labels is None, expected labels=, the class labels, for the "
+            f"share of {1.0 - alpha:g}; or alpha=1.0, the teacher alone"
         )
-    inputs = _open("distillation_loss", logits, target, labels, options)
-    soft = hard = None
-    if share > 0.0:
-        soft = _from_teacher(inputs, _KL, None, options["temperature"]) * share
-    if share < 1.0:
-        hard = inputs.kernels.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid) * (1.0 - share)
-    losses = soft if hard is None else hard if soft is None else soft + hard
-    return reduce.valid_positions(inputs, losses, None, options["reduction"])
+    inputs = open_teacher("distillation_loss", logits, target, labels, axis, ignore_index)
+    terms = []
+    if alpha > 0.0:
+        terms.append(_from_teacher(inputs, _KL, None, temperature) * alpha)
+    if alpha < 1.0:
+        nll = inputs.kernels.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
+        terms.append(nll * (1.0 - alpha))
+    return reduce.valid_positions(inputs, sum(terms[1:], start=terms[0]), None, reduction)
 
 
 class DistillationLoss(Loss, function=distillation_loss):
@@ -420,19 +412,10 @@ def distill_cross_entropy_loss(
     >>> print(round(float(al.distill_cross_entropy_loss(student, teacher, labels=np.array([1, 255]))), 4))
     0.6931
     """
-    options = check(
-        "distill_cross_entropy_loss",
-        weight=weight,
-        ignore_index=ignore_index,
-        top_k_percent_pixels=top_k_percent_pixels,
-        temperature=temperature,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = _open("distill_cross_entropy_loss", logits, target, labels, options, pixel_weight=pixel_weight)
-    class_weight = inputs.per_class("weight", options["weight"])
-    losses = _from_teacher(inputs, _CROSS, class_weight, options["temperature"])
-    return reduce_pixels(inputs, losses, None, pixel_weight, options)
+    weights = {"pixel_weight": pixel_weight}
+    inputs = open_teacher("distill_cross_entropy_loss", logits, target, labels, axis, ignore_index, weights)
+    losses = _from_teacher(inputs, _CROSS, inputs.per_class("weight", weight), temperature)
+    return reduce_pixels(inputs, losses, None, pixel_weight, top_k_percent_pixels, reduction)
 
 
 class DistillCrossEntropyLoss(Loss, function=distill_cross_entropy_loss):
@@ -445,31 +428,6 @@ class DistillCrossEntropyLoss(Loss, function=distill_cross_entropy_loss):
     temperature: float = 1.0
     reduction: str = "mean"
     axis: int = 1
-
-
-def _divergence(
-    function: str,
-    formula: Formula,
-    logits: Any,
-    target: Any,
-    labels: Any,
-    ignore_index: int | None,
-    temperature: float,
-    reduction: str,
-    axis: int,
-) -> Any:
-    """Return the reduced losses of a formula of the two probabilities."""
-    options = check(function, ignore_index=ignore_index, temperature=temperature, reduction=reduction, axis=axis)
-    inputs = _open(function, logits, target, labels, options)
-    return reduce.valid_positions(
-        inputs, _from_teacher(inputs, formula, None, options["temperature"]), None, options["reduction"]
-    )
-
-
-def _open(function: str, logits: Any, target: Any, labels: Any, options: dict[str, Any], **weights: Any) -> Inputs:
-    return open_teacher(
-        function, logits, target, labels, axis=options["axis"], ignore_index=options["ignore_index"], weights=weights
-    )
 
 
 def _from_teacher(inputs: Inputs, formula: Formula, weight: Array | None, temperature: float) -> Array:

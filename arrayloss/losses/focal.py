@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 from arrayloss._core import entropies, reduce
 from arrayloss._core.call import public
-from arrayloss._core.classes import open_binary
+from arrayloss._core.classes import open_binary, open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import Array, Formula, Namespace, above, limited, step
 
 A = TypeVar("A")
@@ -101,19 +100,9 @@ def focal_loss(
     >>> print(round(float(al.focal_loss(logits, np.array([0, 1, 255]))), 4))
     0.0875
     """
-    options = check(
-        "focal_loss",
-        gamma=gamma,
-        alpha=alpha,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = entropies.opened("focal_loss", logits, target, options)
-    return entropies.reduced(
-        inputs, _alpha(inputs, options["alpha"]), options, _FOCAL, _FOCAL_OF_CLASS, options["gamma"], inputs.least
-    )
+    inputs = open_classes("focal_loss", logits, target, axis, ignore_index, probabilities=True)
+    weight, numbers = _alpha(inputs, alpha), (gamma, inputs.least)
+    return entropies.reduced(inputs, weight, label_smoothing, reduction, _FOCAL, _FOCAL_OF_CLASS, *numbers)
 
 
 def _alpha(inputs: Inputs, alpha: Any) -> Array | None:
@@ -273,21 +262,9 @@ def sigmoid_focal_loss(
     >>> print(round(float(al.sigmoid_focal_loss(np.array([[0.0], [2.0], [9.0]]), np.array([1, 0, 255]))), 4))
     0.6404
     """
-    options = check(
-        "sigmoid_focal_loss",
-        gamma=gamma,
-        alpha=alpha,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = open_binary(
-        "sigmoid_focal_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
-    )
-    weights = (1.0, 1.0) if options["alpha"] is None else (options["alpha"], 1.0 - options["alpha"])
-    return reduce.entries(
-        inputs, options["reduction"], _SIGMOID_FOCAL, options["gamma"], *weights, *_least_and_far(inputs)
-    )
+    inputs = open_binary("sigmoid_focal_loss", logits, target, axis, ignore_index)
+    weights = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
+    return reduce.entries(inputs, reduction, _SIGMOID_FOCAL, gamma, *weights, *_least_and_far(inputs))
 
 
 def _least_and_far(inputs: Inputs) -> tuple[float, float]:
@@ -444,18 +421,9 @@ def asymmetric_loss(
     >>> print(round(float(al.asymmetric_loss(np.array([[0.0, 2.0, -4.0]]), np.array([[1, 0, 0]]))), 4))
     0.3977
     """
-    options = check(
-        "asymmetric_loss",
-        gamma_neg=gamma_neg,
-        gamma_pos=gamma_pos,
-        clip=clip,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = open_binary("asymmetric_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"])
-    numbers = (options[name] for name in ("gamma_neg", "gamma_pos", "clip"))
-    return reduce.entries(inputs, options["reduction"], _ASYMMETRIC, *numbers, *_least_and_far(inputs))
+    inputs = open_binary("asymmetric_loss", logits, target, axis, ignore_index)
+    numbers = (gamma_neg, gamma_pos, clip)
+    return reduce.entries(inputs, reduction, _ASYMMETRIC, *numbers, *_least_and_far(inputs))
 
 
 def _shifted_entropy(xp: Namespace, shifted: Array, n: Array, plain: Array, clip: float) -> Array:

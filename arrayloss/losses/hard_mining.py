@@ -11,7 +11,6 @@ from arrayloss._core.classes import open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.logits import pair
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -94,19 +93,8 @@ def ohem_cross_entropy_loss(
     >>> print(al.ohem_cross_entropy_loss(logits, target, thresh=0.5, min_kept=1, reduction="none").round(4))
     [0.     0.     1.3133]
     """
-    options = check(
-        "ohem_cross_entropy_loss",
-        thresh=thresh,
-        min_kept=min_kept,
-        ignore_index=ignore_index,
-        weight=weight,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = open_classes(
-        "ohem_cross_entropy_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
-    )
-    return _hard(inputs, options, inputs.per_class("weight", options["weight"]))
+    inputs = open_classes("ohem_cross_entropy_loss", logits, target, axis, ignore_index)
+    return _hard(inputs, thresh, min_kept, inputs.per_class("weight", weight), reduction)
 
 
 class OhemCrossEntropyLoss(Loss, function=ohem_cross_entropy_loss):
@@ -185,16 +173,9 @@ def edge_attention_loss(
     >>> print(round(float(al.edge_attention_loss((scores, edge), np.array([[0, 1]]))), 4))
     0.6931
     """
-    options = check(
-        "edge_attention_loss",
-        edge_threshold=edge_threshold,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = _open_with_edge("edge_attention_loss", logits, target, options)
+    inputs = _open_with_edge("edge_attention_loss", logits, target, edge_threshold, axis, ignore_index)
     losses = inputs.kernels.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
-    return reduce.valid_positions(inputs, losses, None, options["reduction"])
+    return reduce.valid_positions(inputs, losses, None, reduction)
 
 
 class EdgeAttentionLoss(Loss, function=edge_attention_loss):
@@ -282,16 +263,8 @@ def ohem_edge_attention_loss(
     >>> print(round(float(al.ohem_edge_attention_loss((scores, edge), np.array([[0, 1]]), min_kept=1)), 4))
     0.6931
     """
-    options = check(
-        "ohem_edge_attention_loss",
-        edge_threshold=edge_threshold,
-        thresh=thresh,
-        min_kept=min_kept,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    return _hard(_open_with_edge("ohem_edge_attention_loss", logits, target, options), options, None)
+    inputs = _open_with_edge("ohem_edge_attention_loss", logits, target, edge_threshold, axis, ignore_index)
+    return _hard(inputs, thresh, min_kept, None, reduction)
 
 
 class OhemEdgeAttentionLoss(Loss, function=ohem_edge_attention_loss):
@@ -381,26 +354,15 @@ def bootstrapped_cross_entropy_loss(
     >>> print(round(float(al.bootstrapped_cross_entropy_loss(logits, np.array([[0, 0, 0]]), min_K=2, loss_th=0.1)), 4))
     0.8133
     """
-    options = check(
-        "bootstrapped_cross_entropy_loss",
-        min_K=min_K,
-        loss_th=loss_th,
-        weight=weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = open_classes(
-        "bootstrapped_cross_entropy_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
-    )
+    inputs = open_classes("bootstrapped_cross_entropy_loss", logits, target, axis, ignore_index)
     xp, k = inputs.xp, inputs.kernels
-    class_weight = inputs.per_class("weight", options["weight"])
+    class_weight = inputs.per_class("weight", weight)
     losses, weights = inputs.weigh(k.label_nll(xp, inputs.logits, inputs.labels, inputs.valid), class_weight)
-    kept = select.bootstrapped(inputs, losses, options["min_K"], options["loss_th"])
+    kept = select.bootstrapped(inputs, losses, min_K, loss_th)
     losses = k.where_or(xp, kept, losses, 0.0)
     if weights is None:
         weights = xp.ones_like(k.constant(losses))
-    return reduce.images(inputs, losses, k.where_or(xp, kept, weights, 0.0), options["reduction"])
+    return reduce.images(inputs, losses, k.where_or(xp, kept, weights, 0.0), reduction)
 
 
 class BootstrappedCrossEntropyLoss(Loss, function=bootstrapped_cross_entropy_loss):
@@ -415,27 +377,22 @@ class BootstrappedCrossEntropyLoss(Loss, function=bootstrapped_cross_entropy_los
     axis: int = 1
 
 
-def _hard(inputs: Inputs, options: dict[str, Any], class_weight: Array | None) -> Any:
+def _hard(inputs: Inputs, thresh: float, min_kept: int, class_weight: Array | None, reduction: str) -> Any:
     """Return the reduced cross entropy of the hard pixels among the valid ones."""
     k = inputs.kernels
     losses = k.label_nll(inputs.xp, inputs.logits, inputs.labels, inputs.valid)
-    kept = select.hard(inputs, losses, options["thresh"], options["min_kept"])
+    kept = select.hard(inputs, losses, thresh, min_kept)
     losses, weights = inputs.weigh(losses, class_weight)
     losses = k.where_or(inputs.xp, kept, losses, 0.0)
-    return reduce.positions(inputs, losses, reduce.weight_of(inputs, weights, kept, losses.shape), options["reduction"])
+    return reduce.positions(inputs, losses, reduce.weight_of(inputs, weights, kept, losses.shape), reduction)
 
 
-def _open_with_edge(function: str, logits: Any, target: Array, options: dict[str, Any]) -> Inputs:
+def _open_with_edge(
+    function: str, logits: Any, target: Array, edge_threshold: float, axis: int, ignore_index: int | None
+) -> Inputs:
     """Return the inputs of the segmentation logits, valid only where the edge exceeds the threshold."""
     scores, edge = pair(function, logits, "segmentation logits, edge")
-    inputs = open_classes(
-        function,
-        scores,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        extra={"logits[1]": edge},
-        names="logits[0]",
-    )
-    near = inputs.kernels.constant(inputs.one_per_position("logits[1]", edge)) > options["edge_threshold"]
+    extra = {"logits[1]": edge}
+    inputs = open_classes(function, scores, target, axis, ignore_index, extra=extra, names="logits[0]")
+    near = inputs.kernels.constant(inputs.one_per_position("logits[1]", edge)) > edge_threshold
     return inputs.only(near)

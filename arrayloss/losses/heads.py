@@ -12,7 +12,6 @@ from arrayloss._core.inputs import Inputs
 from arrayloss._core.labels import mapped, read_map
 from arrayloss._core.logits import class_axis_back
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import NEVER
 from arrayloss._machines.namespace import device_of
 
@@ -101,11 +100,8 @@ def point_cross_entropy_loss(
     >>> print(round(float(al.point_cross_entropy_loss((scores, points), np.array([[[255, 1], [0, 255]]]))), 4))
     0.41
     """
-    options = check(
-        "point_cross_entropy_loss", ignore_index=ignore_index, weight=weight, reduction=reduction, axis=axis
-    )
-    inputs = maps.open_points("point_cross_entropy_loss", logits, target, options["axis"], options["ignore_index"])
-    return entropies.reduced(inputs, inputs.per_class("weight", options["weight"]), options)
+    inputs = maps.open_points("point_cross_entropy_loss", logits, target, axis, ignore_index)
+    return entropies.reduced(inputs, inputs.per_class("weight", weight), 0.0, reduction)
 
 
 class PointCrossEntropyLoss(Loss, function=point_cross_entropy_loss):
@@ -184,12 +180,9 @@ def se_cross_entropy_loss(
     >>> print(round(float(al.se_cross_entropy_loss(scores, np.array([[[0, 0], [0, 255]]]))), 4))
     0.4963
     """
-    options = check("se_cross_entropy_loss", ignore_index=ignore_index, weight=weight, reduction=reduction, axis=axis)
-    inputs, present = maps.open_scenes(
-        "se_cross_entropy_loss", logits, target, options["axis"], options["ignore_index"]
-    )
+    inputs, present = maps.open_scenes("se_cross_entropy_loss", logits, target, axis, ignore_index)
     xp = inputs.xp
-    class_weight = inputs.per_class("weight", options["weight"])
+    class_weight = inputs.per_class("weight", weight)
     # A valid pixel has a class: an image that holds none has no valid pixel.
     seen = xp.any(present, axis=1)
     losses = _entropies(inputs, inputs.logits, _side(inputs, present), xp.expand_dims(seen, axis=1))
@@ -197,7 +190,7 @@ def se_cross_entropy_loss(
         losses = inputs.scale(losses, xp.expand_dims(class_weight, axis=0))
     divisor = reduce.weight_of(inputs, None, seen, seen.shape, inputs.classes)
     losses = class_axis_back(xp, losses, inputs.axis if inputs.batched else 1)
-    return reduce.positions(inputs, losses, divisor, options["reduction"])
+    return reduce.positions(inputs, losses, divisor, reduction)
 
 
 class SECrossEntropyLoss(Loss, function=se_cross_entropy_loss):
@@ -286,22 +279,14 @@ def detail_aggregate_loss(
     >>> print(round(float(al.detail_aggregate_loss(np.zeros((1, 1, 4, 4)), target)), 4))
     1.3598
     """
-    options = check(
-        "detail_aggregate_loss",
-        ignore_index=ignore_index,
-        threshold=threshold,
-        smooth=smooth,
-        reduction=reduction,
-        axis=axis,
-    )
-    library, x, labels, axis = maps.open_map_of_one_score("detail_aggregate_loss", logits, target, options["axis"])
-    detail, valid = _details("detail_aggregate_loss", library, labels, options["threshold"], options["ignore_index"])
+    library, x, labels, axis = maps.open_map_of_one_score("detail_aggregate_loss", logits, target, axis)
+    detail, valid = _details("detail_aggregate_loss", library, labels, threshold, ignore_index)
     inputs = Inputs("detail_aggregate_loss", library, x, None, None, valid, None, axis, True)
     side = _side(inputs, detail)
     losses = _entropies(inputs, library.xp.squeeze(x, axis=1), side, valid)
-    dice = _dice_of_squares(inputs, losses, side, options["smooth"])
+    dice = _dice_of_squares(inputs, losses, side, smooth)
     each = _image_sums(library.xp, losses)
-    if options["reduction"] == "mean":
+    if reduction == "mean":
         weight = reduce.weight_of(inputs, None, valid, losses.shape)
         both = reduce.ratio(inputs, library.xp.sum(each), weight)
         images = reduce.weight_of(inputs, None, inputs.seen, tuple(dice.shape))
@@ -310,7 +295,7 @@ def detail_aggregate_loss(
     counts = float(losses.shape[1] * losses.shape[2])
     if valid is not None:
         counts = _image_sums(library.xp, library.xp.astype(valid, x.dtype))
-    return reduce.positions(inputs, reduce.ratio(inputs, each, counts) + dice, 0.0, options["reduction"])
+    return reduce.positions(inputs, reduce.ratio(inputs, each, counts) + dice, 0.0, reduction)
 
 
 class DetailAggregateLoss(Loss, function=detail_aggregate_loss):
@@ -405,13 +390,10 @@ def detail_targets(target: A, threshold: float = 0.1, ignore_index: int | None =
     >>> print(al.detail_targets(np.array([[[0, 0, 0, 0, 1, 1, 1, 1]] * 5]))[0, 2])
     [0 0 0 0 1 1 0 1]
     """
-    options = check("detail_targets", threshold=threshold, ignore_index=ignore_index)
     result: A = mapped(
         "detail_targets",
         target,
-        lambda library, labels: _details(
-            "detail_targets", library, labels, options["threshold"], options["ignore_index"]
-        ),
+        lambda library, labels: _details("detail_targets", library, labels, threshold, ignore_index),
     )
     return result
 

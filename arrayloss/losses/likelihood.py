@@ -10,7 +10,6 @@ from arrayloss._core.call import public
 from arrayloss._core.entries import open_entries
 from arrayloss._core.logits import pair
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import Array, Formula, Namespace
 
 A = TypeVar("A")
@@ -91,14 +90,11 @@ def poisson_nll_loss(
     >>> print(al.poisson_nll_loss(np.array([0.0, 1.0]), np.array([1, 3]), reduction="none").round(4))
     [ 1.     -0.2817]
     """
-    options = check(
-        "poisson_nll_loss", log_input=log_input, full=full, eps=eps, reduction=reduction, ignore_index=ignore_index
-    )
-    inputs = open_entries("poisson_nll_loss", logits, target, options["ignore_index"], counts=True)
-    if options["log_input"]:
-        return reduce.entries(inputs, options["reduction"], _LOG_RATE, options["full"], inputs.largest)
+    inputs = open_entries("poisson_nll_loss", logits, target, ignore_index, counts=True)
+    if log_input:
+        return reduce.entries(inputs, reduction, _LOG_RATE, full, inputs.largest)
     inputs = inputs.not_negative("logits", inputs.logits)
-    return reduce.entries(inputs, options["reduction"], _RATE, options["full"], options["eps"])
+    return reduce.entries(inputs, reduction, _RATE, full, eps)
 
 
 class PoissonNLLLoss(Loss, function=poisson_nll_loss):
@@ -216,31 +212,24 @@ def gaussian_nll_loss(
     >>> print(al.gaussian_nll_loss((mean, variance), np.array([3.0, 2.0]), reduction="none").round(4))
     [2.     0.6931]
     """
-    options = check("gaussian_nll_loss", full=full, eps=eps, reduction=reduction, ignore_index=ignore_index)
     mean, spread = pair("gaussian_nll_loss", logits, "mean, variance")
-    inputs = open_entries(
-        "gaussian_nll_loss",
-        mean,
-        target,
-        options["ignore_index"],
-        extra={"logits[1]": spread},
-        names="logits[0]",
-    )
+    extra = {"logits[1]": spread}
+    inputs = open_entries("gaussian_nll_loss", mean, target, ignore_index, extra=extra, names="logits[0]")
     xp, k = inputs.xp, inputs.kernels
     variance = k.where_or(xp, inputs.valid, inputs.one_per_entry("logits[1]", spread), 1.0)
     found = k.host_range(variance)
     inputs = inputs.not_negative("logits[1]", variance, found)
-    if found is None or not found[0] >= options["eps"]:
+    if found is None or not found[0] >= eps:
         # The limit is a constant to differentiation.
-        variance = variance + k.constant(xp.maximum(variance, xp.full_like(variance, options["eps"])) - variance)
+        variance = variance + k.constant(xp.maximum(variance, xp.full_like(variance, eps)) - variance)
     d = k.where_or(xp, inputs.valid, inputs.logits - inputs.target, 0.0)
     # Divided before it is squared, which large differences might not survive.
     losses = xp.log(variance) + d / variance * d
-    if options["full"]:
+    if full:
         losses = k.where_or(xp, inputs.valid, losses + 2.0 * _HALF_LOG_2_PI, 0.0)
     # Halved after the sum: two passes over all entries less.
-    losses = 0.5 * (losses if options["reduction"] == "none" else xp.sum(losses))
-    return reduce.positions(inputs, losses, reduce.number_of_entries(inputs), options["reduction"])
+    losses = 0.5 * (losses if reduction == "none" else xp.sum(losses))
+    return reduce.positions(inputs, losses, reduce.number_of_entries(inputs), reduction)
 
 
 class GaussianNLLLoss(Loss, function=gaussian_nll_loss):

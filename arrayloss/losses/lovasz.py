@@ -10,7 +10,6 @@ from arrayloss._core.call import public
 from arrayloss._core.classes import open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 
 A = TypeVar("A")
 Array = Any
@@ -91,28 +90,18 @@ def lovasz_softmax_loss(
     >>> print(round(float(al.lovasz_softmax_loss(logits, np.array([[0, 1, 1]]))), 4))
     0.5
     """
-    options = check(
-        "lovasz_softmax_loss",
-        ignore_index=ignore_index,
-        classes=classes,
-        per_image=per_image,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = open_classes(
-        "lovasz_softmax_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
-    )
+    inputs = open_classes("lovasz_softmax_loss", logits, target, axis, ignore_index)
     xp, k = inputs.xp, inputs.kernels
-    listed = _listed(inputs, options["classes"])
+    listed = _listed(inputs, classes)
     p, labels, present = k.softmax(xp, inputs.logits, inputs.valid), inputs.labels, None
     if listed is not None:
         p = xp.stack([p[:, c, ...] for c in listed], axis=1)
         labels = _places(inputs, listed)
-    elif options["classes"] == "present":
+    elif classes == "present":
         counts = k.label_counts(xp, labels, inputs.valid, inputs.classes, p.dtype)
-        present = (counts if options["per_image"] else xp.sum(counts, axis=0, keepdims=True)) > 0.0
-    losses = k.lovasz_softmax(xp, p, labels, inputs.valid, options["per_image"])
-    return _reduce_classes(inputs, losses, present, listed, options)
+        present = (counts if per_image else xp.sum(counts, axis=0, keepdims=True)) > 0.0
+    losses = k.lovasz_softmax(xp, p, labels, inputs.valid, per_image)
+    return _reduce_classes(inputs, losses, present, listed, per_image, reduction)
 
 
 class LovaszSoftmaxLoss(Loss, function=lovasz_softmax_loss):
@@ -196,27 +185,19 @@ def lovasz_hinge_loss(
     >>> print(float(al.lovasz_hinge_loss(np.array([[[2.0, -2.0, 0.5]]]), np.array([[1, 0, 0]]))))
     0.75
     """
-    options = check("lovasz_hinge_loss", ignore_index=ignore_index, per_image=per_image, reduction=reduction, axis=axis)
-    inputs = open_classes(
-        "lovasz_hinge_loss",
-        logits,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        label_classes=2,
-    )
+    inputs = open_classes("lovasz_hinge_loss", logits, target, axis, ignore_index, label_classes=2)
     xp, k = inputs.xp, inputs.kernels
     if inputs.classes > 2:
         raise ValueError(
             f"lovasz_hinge_loss: logits has shape {tuple(inputs.logits.shape)}, expected one class (the score of the "
-            f"foreground) or two on axis {options['axis']}; lovasz_softmax_loss takes more"
+            f"foreground) or two on axis {axis}; lovasz_softmax_loss takes more"
         )
     z = inputs.logits
     if inputs.classes == 2:
         z = k.where_valid(xp, inputs.valid, z)
         z = z[:, 1:, ...] - z[:, :1, ...]
-    losses = k.lovasz_hinge(xp, z, inputs.labels, inputs.valid, options["per_image"])
-    return _reduce_classes(inputs, losses, None, None, options)
+    losses = k.lovasz_hinge(xp, z, inputs.labels, inputs.valid, per_image)
+    return _reduce_classes(inputs, losses, None, None, per_image, reduction)
 
 
 class LovaszHingeLoss(Loss, function=lovasz_hinge_loss):
@@ -251,7 +232,12 @@ def _places(inputs: Inputs, listed: tuple[int, ...]) -> Array:
 
 
 def _reduce_classes(
-    inputs: Inputs, losses: Array, present: Array | None, listed: tuple[int, ...] | None, options: dict[str, Any]
+    inputs: Inputs,
+    losses: Array,
+    present: Array | None,
+    listed: tuple[int, ...] | None,
+    per_image: bool,
+    reduction: str,
 ) -> Array:
     """Reduce losses `(sets, K)` of classes, of which only those `present` count, with the mean over the sets.
 
@@ -259,15 +245,15 @@ def _reduce_classes(
     """
     xp, k = inputs.xp, inputs.kernels
     losses = k.where_or(xp, present, losses, 0.0)
-    sets = reduce.weight_of(inputs, None, inputs.seen, (losses.shape[0],)) if options["per_image"] else 1.0
-    if options["reduction"] == "mean":
+    sets = reduce.weight_of(inputs, None, inputs.seen, (losses.shape[0],)) if per_image else 1.0
+    if reduction == "mean":
         counts: Array | float = float(losses.shape[1])
         if present is not None:
             counts = xp.sum(xp.astype(present, losses.dtype), axis=1)
         means = reduce.ratio(inputs, xp.sum(losses, axis=1), counts)
         return reduce.finish(inputs, reduce.ratio(inputs, xp.sum(means), sets))
     per_class = reduce.ratio(inputs, xp.sum(losses, axis=0), sets)
-    if options["reduction"] == "sum":
+    if reduction == "sum":
         return reduce.finish(inputs, xp.sum(per_class))
     if listed is not None:
         zero = xp.zeros_like(per_class[0, ...])

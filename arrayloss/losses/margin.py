@@ -9,7 +9,6 @@ from arrayloss._core import reduce
 from arrayloss._core.call import public
 from arrayloss._core.classes import open_binary, open_classes
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses, above, step
 
 A = TypeVar("A")
@@ -115,7 +114,8 @@ def hinge_loss(logits: A, target: Any, *, ignore_index: int | None = 255, reduct
     >>> print(float(al.hinge_loss(np.array([[0.5], [0.5], [9.0]]), np.array([1, 0, 255]))))
     1.0
     """
-    return _entrywise("hinge_loss", logits, target, ignore_index, reduction, axis, _HINGE)
+    inputs = open_binary("hinge_loss", logits, target, axis, ignore_index)
+    return reduce.entries(inputs, reduction, _HINGE)
 
 
 class HingeLoss(Loss, function=hinge_loss):
@@ -184,7 +184,8 @@ def squared_hinge_loss(
     >>> print(float(al.squared_hinge_loss(np.array([[0.5], [0.5], [9.0]]), np.array([1, 0, 255]))))
     1.25
     """
-    return _entrywise("squared_hinge_loss", logits, target, ignore_index, reduction, axis, _SQUARED)
+    inputs = open_binary("squared_hinge_loss", logits, target, axis, ignore_index)
+    return reduce.entries(inputs, reduction, _SQUARED, inputs.largest**0.5)
 
 
 class SquaredHingeLoss(Loss, function=squared_hinge_loss):
@@ -194,16 +195,6 @@ class SquaredHingeLoss(Loss, function=squared_hinge_loss):
     _: KW_ONLY
     reduction: str = "mean"
     axis: int = 1
-
-
-def _entrywise(
-    function: str, logits: Any, target: Any, ignore_index: int | None, reduction: str, axis: int, formula: Formula
-) -> Any:
-    """Return the reduced losses that a formula gives each entry."""
-    options = check(function, ignore_index=ignore_index, reduction=reduction, axis=axis)
-    inputs = open_binary(function, logits, target, axis=options["axis"], ignore_index=options["ignore_index"])
-    numbers = (inputs.largest**0.5,) if formula is _SQUARED else ()
-    return reduce.entries(inputs, options["reduction"], formula, *numbers)
 
 
 @public
@@ -277,22 +268,11 @@ def multi_margin_loss(
     >>> print(round(float(al.multi_margin_loss(np.array([[0.1, 0.2, 0.4, 0.8]]), np.array([3]))), 4))
     0.325
     """
-    options = check(
-        "multi_margin_loss",
-        p=p,
-        margin=margin,
-        weight=weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = open_classes(
-        "multi_margin_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"]
-    )
-    how = OfClasses(_GAP, (options["p"], options["margin"]), "gap")
+    inputs = open_classes("multi_margin_loss", logits, target, axis, ignore_index)
+    how = OfClasses(_GAP, (p, margin), "gap")
     losses = inputs.kernels.classes(inputs.xp, inputs.logits, inputs.labels, None, inputs.valid, None, how)
-    losses, _ = inputs.weigh(losses * (1.0 / inputs.classes), inputs.per_class("weight", options["weight"]))
-    return reduce.valid_positions(inputs, losses, None, options["reduction"])
+    losses, _ = inputs.weigh(losses * (1.0 / inputs.classes), inputs.per_class("weight", weight))
+    return reduce.valid_positions(inputs, losses, None, reduction)
 
 
 class MultiMarginLoss(Loss, function=multi_margin_loss):

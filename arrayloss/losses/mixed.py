@@ -7,16 +7,15 @@ from dataclasses import KW_ONLY, replace
 from operator import add, mul
 from typing import Any, TypeVar
 
+from arrayloss._core import entropies
 from arrayloss._core.areas import areas_of
 from arrayloss._core.call import public, public_caller, quietly
-from arrayloss._core.classes import open_binary
-from arrayloss._core.entropies import opened
+from arrayloss._core.classes import open_binary, open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.library import library_of
 from arrayloss._core.logits import class_axis_to_1
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
-from arrayloss.losses import binary, cross_entropy, dice
+from arrayloss.losses import binary, dice
 
 A = TypeVar("A")
 Array = Any
@@ -81,12 +80,10 @@ def mixed_loss(
 
 
 def _terms(logits: Any, target: Any, losses: Any, coef: Any, reduction: str | None) -> list[Any]:
-    options = check("mixed_loss", losses=losses, coef=coef, reduction=reduction)
-    losses, coef = options["losses"], options["coef"]
     if len(losses) != len(coef):
         raise ValueError(f"mixed_loss: coef has {len(coef)} numbers, expected {len(losses)}, one for each of losses")
-    if options["reduction"] is not None:
-        losses = [replace(loss, reduction=options["reduction"]) for loss in losses]
+    if reduction is not None:
+        losses = [replace(loss, reduction=reduction) for loss in losses]
     as_array = None
     terms = []
     for loss, a in zip(losses, coef, strict=True):
@@ -195,24 +192,11 @@ def dice_ce_loss(
     >>> print(round(float(al.dice_ce_loss(logits, target)), 4))
     0.4153
     """
-    options = check(
-        "dice_ce_loss",
-        lambda_ce=lambda_ce,
-        lambda_dice=lambda_dice,
-        smooth=smooth,
-        ignore_index=ignore_index,
-        weight=weight,
-        label_smoothing=label_smoothing,
-        batch=batch,
-        include_background=include_background,
-        squared=squared,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = opened("dice_ce_loss", logits, target, options)
-    overlap = dice.reduced(areas_of(inputs, {**options, "activation": "softmax"}))
-    entropy = cross_entropy.reduced(inputs, {**options, "top_k_percent_pixels": 1.0})
-    return _both(inputs, entropy * options["lambda_ce"], overlap * options["lambda_dice"], options)
+    inputs = open_classes("dice_ce_loss", logits, target, axis, ignore_index, probabilities=True)
+    areas = areas_of(inputs, "softmax", batch, include_background, squared)
+    overlap = dice.reduced(areas, smooth, weight, reduction)
+    entropy = entropies.reduced(inputs, inputs.per_class("weight", weight), label_smoothing, reduction)
+    return _both(inputs, entropy * lambda_ce, overlap * lambda_dice, batch, reduction)
 
 
 class DiceCELoss(Loss, function=dice_ce_loss):
@@ -311,31 +295,19 @@ def bce_dice_loss(
     >>> print(round(float(al.bce_dice_loss(logits, target)), 4))
     0.6211
     """
-    options = check(
-        "bce_dice_loss",
-        lambda_bce=lambda_bce,
-        lambda_dice=lambda_dice,
-        smooth=smooth,
-        ignore_index=ignore_index,
-        pos_weight=pos_weight,
-        batch=batch,
-        include_background=include_background,
-        squared=squared,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = open_binary("bce_dice_loss", logits, target, axis=options["axis"], ignore_index=options["ignore_index"])
-    overlap = dice.reduced(areas_of(inputs, {**options, "activation": "sigmoid", "weight": None}))
-    entropy = binary.reduced(inputs, {**options, "weight": None}, logits)
-    if options["reduction"] == "none":
+    inputs = open_binary("bce_dice_loss", logits, target, axis, ignore_index)
+    areas = areas_of(inputs, "sigmoid", batch, include_background, squared)
+    overlap = dice.reduced(areas, smooth, None, reduction)
+    entropy = binary.reduced(inputs, logits, None, pos_weight, reduction)
+    if reduction == "none":
         entropy = class_axis_to_1(inputs.xp, entropy, inputs.axis)
-    return _both(inputs, entropy * options["lambda_bce"], overlap * options["lambda_dice"], options)
+    return _both(inputs, entropy * lambda_bce, overlap * lambda_dice, batch, reduction)
 
 
-def _both(inputs: Inputs, entropy: Array, overlap: Array, options: dict[str, Any]) -> Any:
+def _both(inputs: Inputs, entropy: Array, overlap: Array, batch: bool, reduction: str) -> Any:
     """Return the sum of two terms, of which "none" holds each image's share."""
-    if options["reduction"] == "none":
-        if options["batch"]:
+    if reduction == "none":
+        if batch:
             raise ValueError(
                 f'{inputs.function}: reduction is "none" with batch=True, expected "mean" or "sum": the images share '
                 f"one Dice loss"

@@ -8,11 +8,9 @@ from arrayloss._core import reduce
 from arrayloss._core.call import public
 from arrayloss._core.entries import open_entries
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
-from arrayloss._machines.formula import ABSOLUTE, SQUARED, Formula
+from arrayloss._machines.formula import ABSOLUTE, SQUARED
 
 A = TypeVar("A")
-Array = Any
 
 
 @public
@@ -64,8 +62,7 @@ def l1_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: in
     >>> print(float(al.l1_loss(np.array([1.0, 4.0, 7.0]), np.array([2.0, 2.0, 255.0]))))
     1.5
     """
-    options = check("l1_loss", reduction=reduction, ignore_index=ignore_index)
-    return entrywise("l1_loss", logits, target, options, ABSOLUTE)
+    return reduce.entries(open_entries("l1_loss", logits, target, ignore_index), reduction, ABSOLUTE)
 
 
 @public
@@ -116,16 +113,7 @@ def mse_loss(logits: A, target: Any, *, reduction: str = "mean", ignore_index: i
     >>> print(float(al.mse_loss(np.array([1.0, 4.0, 7.0]), np.array([2.0, 2.0, 255.0]))))
     2.5
     """
-    options = check("mse_loss", reduction=reduction, ignore_index=ignore_index)
-    return entrywise("mse_loss", logits, target, options, SQUARED)
-
-
-def entrywise(
-    function: str, logits: Any, target: Any, options: dict[str, Any], formula: Formula, *numbers: float
-) -> Any:
-    """Return the reduced losses that a formula gives the entries."""
-    inputs = open_entries(function, logits, target, options["ignore_index"])
-    return reduce.entries(inputs, options["reduction"], formula, *numbers)
+    return reduce.entries(open_entries("mse_loss", logits, target, ignore_index), reduction, SQUARED)
 
 
 class L1Loss(Loss, function=l1_loss):

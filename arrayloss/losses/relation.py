@@ -12,7 +12,6 @@ from arrayloss._core.classes import open_classes
 from arrayloss._core.inputs import Inputs
 from arrayloss._core.logits import class_axis_to_1, open_logits, pair
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import NEVER
 from arrayloss._machines.namespace import device_of
 
@@ -123,32 +122,21 @@ def rmi_loss(
     -2.7431
     -0.6224
     """
-    options = check(
-        "rmi_loss",
-        ignore_index=ignore_index,
-        radius=radius,
-        pool=pool,
-        stride=stride,
-        bce_weight=bce_weight,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = _open_windows(logits, target, options)
+    inputs = _open_windows(logits, target, radius, stride, axis, ignore_index)
     if math.prod(inputs.logits.shape) == 0:
         none = inputs.kernels.sum_positions(inputs.xp, inputs.logits)
-        return reduce.regions(inputs, none, None, None, options["reduction"])
+        return reduce.regions(inputs, none, None, None, reduction)
     z = inputs.kernels.where_valid(inputs.xp, inputs.valid, inputs.logits)
-    share = options["bce_weight"]
     # What has no weight is not computed: infinite or not, it counts nothing.
     terms = []
-    if share > 0.0:
-        terms.append((_cross_entropies(inputs, z) * share, inputs.seen))
-    if share < 1.0:
-        cells = _valid_cells(inputs, options["stride"])
-        unexplained = _unexplained(inputs, z, cells, options)
-        terms.append((unexplained * (1.0 - share), _with_window(inputs.xp, cells, options["radius"])))
+    if bce_weight > 0.0:
+        terms.append((_cross_entropies(inputs, z) * bce_weight, inputs.seen))
+    if bce_weight < 1.0:
+        cells = _valid_cells(inputs, stride)
+        unexplained = _unexplained(inputs, z, cells, radius, stride, pool)
+        terms.append((unexplained * (1.0 - bce_weight), _with_window(inputs.xp, cells, radius)))
     # Each term has a mean of its own: an image may have valid pixels and no whole window.
-    values = [reduce.regions(inputs, term, None, seen, options["reduction"]) for term, seen in terms]
+    values = [reduce.regions(inputs, term, None, seen, reduction) for term, seen in terms]
     return inputs.kernels.as_array(sum(values[1:], start=values[0]))
 
 
@@ -165,23 +153,17 @@ class RMILoss(Loss, function=rmi_loss):
     axis: int = 1
 
 
-def _open_windows(logits: Array, target: Array, options: dict[str, Any]) -> Inputs:
+def _open_windows(
+    logits: Array, target: Array, radius: int, stride: int, axis: int, ignore_index: int | None
+) -> Inputs:
     """Return the inputs of `rmi_loss`, images in which there is room for a window, or none at all."""
-    inputs = open_classes(
-        "rmi_loss",
-        logits,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        probabilities=True,
-        ranks=(4,),
-    )
+    inputs = open_classes("rmi_loss", logits, target, axis, ignore_index, probabilities=True, ranks=(4,))
     height, width = inputs.logits.shape[2:]
-    side = options["radius"] * options["stride"]
+    side = radius * stride
     if height * width and min(height, width) < side:
         raise ValueError(
             f"rmi_loss: logits has shape {tuple(logits.shape)}, expected images of at least {side} x {side} pixels for "
-            f"windows of radius {options['radius']} in cells of stride {options['stride']}"
+            f"windows of radius {radius} in cells of stride {stride}"
         )
     return inputs
 
@@ -219,10 +201,9 @@ def _with_window(xp: Any, cells: Array | None, radius: int) -> Array | None:
     return xp.any(xp.any(cells, axis=3), axis=2)
 
 
-def _unexplained(inputs: Inputs, z: Array, cells: Array | None, options: dict[str, Any]) -> Array:
+def _unexplained(inputs: Inputs, z: Array, cells: Array | None, radius: int, stride: int, pool: str) -> Array:
     """Return log det (M + alpha I) / 2d of each class in each image, shape `(N, C)`, 0 without a window."""
     xp, k = inputs.xp, inputs.kernels
-    radius, stride, pool = options["radius"], options["stride"], options["pool"]
     # Of the largest logit the probability is the largest, and the other pixels of the cell need none. Half the
     # hyperbolic tangent is the sigmoid but for a constant, which no covariance sees.
     z = xp.tanh(_pooled(xp, z, stride, pool) * 0.5) if pool == "max" else _pooled(xp, xp.tanh(z * 0.5), stride, pool)
@@ -348,31 +329,21 @@ def pixel_contrast_loss(
     ...                              noise=0, reduction="none").round(4))
     [[0.5514 0.5514 0.5514 0.5514]]
     """
-    options = check(
-        "pixel_contrast_loss",
-        ignore_index=ignore_index,
-        temperature=temperature,
-        base_temperature=base_temperature,
-        max_samples=max_samples,
-        max_views=max_views,
-        reduction=reduction,
-        axis=axis,
-    )
-    scores, inputs = _open_embedding("pixel_contrast_loss", logits, target, options)
+    scores, inputs = _open_embedding("pixel_contrast_loss", logits, target, axis, ignore_index)
     xp, k = inputs.xp, inputs.kernels
     ranks = inputs.drawn(inputs.labels, noise, rng)
     if ranks is None:
         ranks = inputs.one_per_position("noise", noise)
     if math.prod(inputs.labels.shape) == 0:
-        return reduce.positions(inputs, xp.sum(inputs.logits, axis=1), 0.0, options["reduction"])
-    places, classes = _anchors(scores, ranks, options["max_samples"], options["max_views"])
+        return reduce.positions(inputs, xp.sum(inputs.logits, axis=1), 0.0, reduction)
+    places, classes = _anchors(scores, ranks, max_samples, max_views)
     embedding = _unit(inputs, k.take_positions(xp, inputs.logits, places))
-    losses, counted = _contrasts(inputs, embedding, classes, options["temperature"])
-    losses = losses * (options["temperature"] / options["base_temperature"])
+    losses, counted = _contrasts(inputs, embedding, classes, temperature)
+    losses = losses * (temperature / base_temperature)
     divisor = reduce.weight_of(inputs, None, counted, losses.shape)
-    if options["reduction"] == "none":
+    if reduction == "none":
         losses = k.put_positions(xp, losses, places, tuple(inputs.labels.shape))
-    return reduce.positions(inputs, losses, divisor, options["reduction"])
+    return reduce.positions(inputs, losses, divisor, reduction)
 
 
 class PixelContrastLoss(Loss, function=pixel_contrast_loss):
@@ -388,19 +359,14 @@ class PixelContrastLoss(Loss, function=pixel_contrast_loss):
     axis: int = 1
 
 
-def _open_embedding(function: str, logits: Any, target: Array, options: dict[str, Any]) -> tuple[Inputs, Inputs]:
+def _open_embedding(
+    function: str, logits: Any, target: Array, axis: int, ignore_index: int | None
+) -> tuple[Inputs, Inputs]:
     """Return the inputs of the segmentation logits, and the same with the embedding in their place."""
     embedding, scores = pair(function, logits, "embedding, segmentation logits")
     named = {"logits[0]": embedding, "logits[1]": scores, "target": target}
     _, vectors = open_logits(function, named, "logits[0]")
-    inputs = open_classes(
-        function,
-        scores,
-        target,
-        axis=options["axis"],
-        ignore_index=options["ignore_index"],
-        names="logits[1]",
-    )
+    inputs = open_classes(function, scores, target, axis, ignore_index, names="logits[1]")
     # A single score without a batch axis has its classes at 0, whatever the option says.
     axis = inputs.axis
     rest = tuple(scores.shape[:axis]) + tuple(scores.shape[axis + 1 :])

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from arrayloss._core import entropies, reduce
 from arrayloss._core.call import public
+from arrayloss._core.classes import open_classes
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import Array, Formula, Namespace, OfClasses
 
 A = TypeVar("A")
@@ -92,18 +92,9 @@ def poly_loss(
     >>> print(round(float(al.poly_loss(logits, np.array([0, 1, 255]))), 4))
     0.7196
     """
-    options = check(
-        "poly_loss",
-        epsilon=epsilon,
-        weight=weight,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = entropies.opened("poly_loss", logits, target, options)
-    class_weight = inputs.per_class("weight", options["weight"])
-    return entropies.reduced(inputs, class_weight, options, _MIXED, _MIXED_OF_CLASS, 1.0, options["epsilon"])
+    inputs = open_classes("poly_loss", logits, target, axis, ignore_index, probabilities=True)
+    class_weight = inputs.per_class("weight", weight)
+    return entropies.reduced(inputs, class_weight, label_smoothing, reduction, _MIXED, _MIXED_OF_CLASS, 1.0, epsilon)
 
 
 def _mixed_losses(xp: Namespace, x: Array, t: Array | None, entropy: float, missed: float) -> Array:
@@ -219,22 +210,12 @@ def symmetric_cross_entropy_loss(
     >>> print(round(float(al.symmetric_cross_entropy_loss(logits, np.array([0, 1, 255]))), 4))
     1.2794
     """
-    options = check(
-        "symmetric_cross_entropy_loss",
-        alpha=alpha,
-        beta=beta,
-        ignore_index=ignore_index,
-        log_zero=log_zero,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = entropies.opened("symmetric_cross_entropy_loss", logits, target, options)
-    alpha, beta, log_zero = (options[name] for name in ("alpha", "beta", "log_zero"))
+    inputs = open_classes("symmetric_cross_entropy_loss", logits, target, axis, ignore_index, probabilities=True)
     if inputs.labels is not None:
-        return entropies.reduced(inputs, None, options, _MIXED, _MIXED_OF_CLASS, alpha, -beta * log_zero)
+        return entropies.reduced(inputs, None, 0.0, reduction, _MIXED, _MIXED_OF_CLASS, alpha, -beta * log_zero)
     how = OfClasses(_BOTH_WAYS, (alpha, beta, log_zero))
     losses = inputs.kernels.classes(inputs.xp, inputs.logits, inputs.target, None, inputs.valid, None, how)
-    return reduce.valid_positions(inputs, losses, None, options["reduction"])
+    return reduce.valid_positions(inputs, losses, None, reduction)
 
 
 def _missing(xp: Namespace, t: Array, log_zero: float) -> Array:
@@ -343,17 +324,9 @@ def generalized_cross_entropy_loss(
     >>> print(round(float(al.generalized_cross_entropy_loss(logits, np.array([0, 1, 255]))), 4))
     0.3353
     """
-    options = check(
-        "generalized_cross_entropy_loss",
-        q=q,
-        weight=weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        axis=axis,
-    )
-    inputs = entropies.opened("generalized_cross_entropy_loss", logits, target, options)
-    class_weight = inputs.per_class("weight", options["weight"])
-    return entropies.reduced(inputs, class_weight, options, _GENERALIZED, _GENERALIZED_OF_CLASS, options["q"])
+    inputs = open_classes("generalized_cross_entropy_loss", logits, target, axis, ignore_index, probabilities=True)
+    class_weight = inputs.per_class("weight", weight)
+    return entropies.reduced(inputs, class_weight, 0.0, reduction, _GENERALIZED, _GENERALIZED_OF_CLASS, q)
 
 
 def _generalized(xp: Namespace, x: Array, t: Array | None, q: float) -> Array:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from arrayloss._core import reduce
 from arrayloss._core.call import public
+from arrayloss._core.entries import open_entries
 from arrayloss._core.loss import Loss
-from arrayloss._core.options import check
 from arrayloss._machines.formula import ABSOLUTE, HUBER, SMOOTH, Array, Formula, Namespace, above
-from arrayloss.losses.regression import entrywise
 
 A = TypeVar("A")
 
@@ -124,10 +124,10 @@ def smooth_l1_loss(
     >>> print(al.smooth_l1_loss(np.array([1.0, 4.0]), np.array([1.5, 2.0]), reduction="none"))
     [0.125 1.5  ]
     """
-    options = check("smooth_l1_loss", beta=beta, reduction=reduction, ignore_index=ignore_index)
-    if options["beta"] < _LEAST:
-        return entrywise("smooth_l1_loss", logits, target, options, ABSOLUTE)
-    return entrywise("smooth_l1_loss", logits, target, options, SMOOTH, options["beta"])
+    inputs = open_entries("smooth_l1_loss", logits, target, ignore_index)
+    if beta < _LEAST:
+        return reduce.entries(inputs, reduction, ABSOLUTE)
+    return reduce.entries(inputs, reduction, SMOOTH, beta)
 
 
 class SmoothL1Loss(Loss, function=smooth_l1_loss):
@@ -198,8 +198,7 @@ def huber_loss(
     >>> print(al.huber_loss(np.array([1.0, 4.0]), np.array([1.5, 2.0]), reduction="none"))
     [0.125 1.5  ]
     """
-    options = check("huber_loss", delta=delta, reduction=reduction, ignore_index=ignore_index)
-    return entrywise("huber_loss", logits, target, options, HUBER, options["delta"])
+    return reduce.entries(open_entries("huber_loss", logits, target, ignore_index), reduction, HUBER, delta)
 
 
 class HuberLoss(Loss, function=huber_loss):
@@ -268,8 +267,7 @@ def log_cosh_loss(
     >>> print(al.log_cosh_loss(np.array([1.0, 4.0]), np.array([1.5, 2.0]), reduction="none").round(4))
     [0.1201 1.325 ]
     """
-    options = check("log_cosh_loss", reduction=reduction, ignore_index=ignore_index)
-    return entrywise("log_cosh_loss", logits, target, options, _LOG_COSH)
+    return reduce.entries(open_entries("log_cosh_loss", logits, target, ignore_index), reduction, _LOG_COSH)
 
 
 class LogCoshLoss(Loss, function=log_cosh_loss):
@@ -342,10 +340,10 @@ def charbonnier_loss(
     >>> print(al.charbonnier_loss(np.array([1.0, 4.0]), np.array([1.0, 8.0]), epsilon=3.0, reduction="none"))
     [3. 5.]
     """
-    options = check("charbonnier_loss", epsilon=epsilon, reduction=reduction, ignore_index=ignore_index)
-    if options["epsilon"] < _LEAST:
-        return entrywise("charbonnier_loss", logits, target, options, ABSOLUTE)
-    return entrywise("charbonnier_loss", logits, target, options, _CHARBONNIER, options["epsilon"])
+    inputs = open_entries("charbonnier_loss", logits, target, ignore_index)
+    if epsilon < _LEAST:
+        return reduce.entries(inputs, reduction, ABSOLUTE)
+    return reduce.entries(inputs, reduction, _CHARBONNIER, epsilon)
 
 
 class CharbonnierLoss(Loss, function=charbonnier_loss):
@@ -415,8 +413,7 @@ def quantile_loss(
     >>> print(al.quantile_loss(np.array([1.0, 4.0]), np.array([2.0, 2.0]), quantile=0.9, reduction="none"))
     [0.9 0.2]
     """
-    options = check("quantile_loss", quantile=quantile, reduction=reduction, ignore_index=ignore_index)
-    return entrywise("quantile_loss", logits, target, options, _PINBALL, options["quantile"])
+    return reduce.entries(open_entries("quantile_loss", logits, target, ignore_index), reduction, _PINBALL, quantile)
 
 
 class QuantileLoss(Loss, function=quantile_loss):

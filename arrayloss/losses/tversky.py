@@ -100,23 +100,11 @@ def jaccard_loss(
     0.5
     """
     areas = open_areas(
-        "jaccard_loss",
-        logits,
-        target,
-        ignore_index=ignore_index,
-        smooth=smooth,
-        weight=weight,
-        activation=activation,
-        batch=batch,
-        include_background=include_background,
-        squared=squared,
-        reduction=reduction,
-        axis=axis,
+        "jaccard_loss", logits, target, axis, ignore_index, activation, batch, include_background, squared
     )
-    smooth, overlap = areas.options["smooth"], areas.overlap
-    return areas.reduce(
-        reduce.one_minus(areas.inputs, overlap + smooth, areas.predicted + areas.true - overlap + smooth)
-    )
+    overlap, both = areas.overlap, areas.predicted + areas.true
+    losses = reduce.one_minus(areas.inputs, overlap + smooth, both - overlap + smooth)
+    return areas.reduce(losses, weight, reduction)
 
 
 class JaccardLoss(Loss, function=jaccard_loss):
@@ -234,27 +222,12 @@ def tversky_loss(
     0.3213
     """
     areas = open_areas(
-        "tversky_loss",
-        logits,
-        target,
-        ignore_index=ignore_index,
-        alpha=alpha,
-        beta=beta,
-        smooth=smooth,
-        gamma=gamma,
-        weight=weight,
-        activation=activation,
-        batch=batch,
-        include_background=include_background,
-        squared=squared,
-        reduction=reduction,
-        axis=axis,
+        "tversky_loss", logits, target, axis, ignore_index, activation, batch, include_background, squared
     )
-    o, overlap = areas.options, areas.overlap
     false_positive, false_negative = areas.errors()
-    false = false_positive * o["alpha"] + false_negative * o["beta"]
-    losses = reduce.one_minus(areas.inputs, overlap + o["smooth"], overlap + false + o["smooth"])
-    return areas.reduce(losses if o["gamma"] == 1.0 else areas.power(losses, o["gamma"]))
+    false, overlap = false_positive * alpha + false_negative * beta, areas.overlap
+    losses = reduce.one_minus(areas.inputs, overlap + smooth, overlap + false + smooth)
+    return areas.reduce(losses if gamma == 1.0 else areas.power(losses, gamma), weight, reduction)
 
 
 class TverskyLoss(Loss, function=tversky_loss):
