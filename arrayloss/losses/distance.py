@@ -105,8 +105,8 @@ def distance_map(
         raise ValueError(f"{function}: target has shape (), expected (N, *S)")
     if spacing is not None and len(spacing) != dimensions:
         raise ValueError(
-            f"{function}: spacing is {spacing!r}, expected {dimensions} numbers, one per spatial dimension of a target "
-            f"of shape {tuple(labels.shape)}"
+            f"{function}: spacing is {list(spacing)}, expected {dimensions} numbers, one per spatial dimension of a "
+            f"target of shape {tuple(labels.shape)}"
         )
     read = euclidean.read(
         function, library, "target", labels, "compute the map before, for instance in the data loader"
