@@ -129,6 +129,15 @@ def test_other_functions_have_no_options_of_other_names() -> None:
     assert "(target, threshold, ignore_index)" in message(TypeError, lambda: al.detail_targets(y, 0.1, 255, 3))
 
 
+def test_options_by_position_are_checked() -> None:
+    labels = np.zeros((1, 4, 4), dtype=np.int64)
+    with pytest.raises(ValueError, match=r"^detail_targets: threshold is 1.5, expected a number in \[0, 1\]"):
+        al.detail_targets(labels, 1.5)
+    with pytest.raises(TypeError, match=r"^detail_targets: ignore_index is 255.0, expected an integer, or None"):
+        al.detail_targets(labels, 0.1, 255.0)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(al.detail_targets(labels, np.float32(0.5), 255), 0)  # type: ignore[arg-type]
+
+
 def test_values_are_shown_short() -> None:
     for value in (np.zeros((300, 300)), "a" * 10_000, list(range(10_000)), [[0.0] * 1000] * 1000, {"a": [0] * 1000}):
         for option in ("smooth", "reduction", "ignore_index"):
