@@ -6,6 +6,7 @@ import importlib.util
 import warnings
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
@@ -108,6 +109,21 @@ class Torch(Backend):
         return isinstance(x, torch.Tensor) and x.device.type == "cpu"
 
 
+@cache
+def _torch_compiled(loss: Callable[..., Any], gradient: bool) -> Callable[..., Any]:
+    """Return a loss compiled by torch, the same one for an equal loss, as `_jitted` does for JAX."""
+    import torch
+
+    call = al.value_and_grad(loss) if gradient else loss
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs)
+
+    # torch keeps what it has compiled with the code of a function, and looks through it at each call.
+    code = run.__code__.replace(co_name=f"run_{id(run)}")
+    return torch.compile(FunctionType(code, globals(), closure=run.__closure__), fullgraph=True, backend="eager")
+
+
 class TorchCompiled(Torch):
     """torch.compile without a graph break; the graph is run as captured, as what is generated from it is torch's."""
 
@@ -116,16 +132,17 @@ class TorchCompiled(Torch):
     def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         import torch
 
-        torch._dynamo.reset()
-        with warnings.catch_warnings():
+        # A graph for each shape, of which a loss may have many.
+        config = {"automatic_dynamic_shapes": False, "recompile_limit": 1000, "accumulated_recompile_limit": 100000}
+        with warnings.catch_warnings(), torch._dynamo.config.patch(**config):
             warnings.simplefilter("ignore")  # torch's own, about its tracing
-            return torch.compile(function, fullgraph=True, backend="eager")(*args, **kwargs)
+            return function(*args, **kwargs)
 
     def value(self, loss: Callable[..., Any], logits: Any, target: Any, **arrays: Any) -> Any:
-        return self._run(loss, logits, target, **arrays)
+        return self._run(_torch_compiled(loss, False), logits, target, **arrays)
 
     def value_and_grad(self, loss: Callable[..., Any], logits: Any, target: Any, **arrays: Any) -> Any:
-        return self._run(al.value_and_grad(loss), logits, target, **arrays)
+        return self._run(_torch_compiled(loss, True), logits, target, **arrays)
 
 
 class Jax(Backend):

@@ -21,6 +21,9 @@ OF_MINIMA = ("test_connectivity.py",)
 #: Tests of which those without a backend look at NumPy alone: once, where that is tested.
 OF_NUMPY = ("test_contract.py", "test_cupy_interface.py")
 
+#: How values and gradients of every case are compiled. What torch compiles in float64, further tests ask again.
+ALL_CASES = (("jax-jitted", "float32"), ("torch-compiled", "float64"))
+
 #: Whether programs are being compiled without XLA's fusion emitters; only where they are compiled fast.
 FUSION = {"left out": False}
 
@@ -131,7 +134,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what says nothing new: what is of NumPy alone where others are tested, and most cases where compiled.
 
-    Of each loss, run one case where every case is compiled anew, but for values and gradients in float32: all.
+    Of each loss, run one case where every case is compiled anew, but for values and gradients in one dtype: all.
 
     `--every-case` runs all. The one is that with the most options; elsewhere all of them run all tests. A test that is
     for one case of each loss in any case, or for fewer, is left as it is.
@@ -154,7 +157,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         values = _parameters(item)
         # A test that no backend of this run is for has a placeholder for one.
         once = "case" in values and getattr(values.get("backend"), "compiles", False)
-        all_cases = "value_and_gradient" in item.name and values.get("dtype") == "float32"
+        of = getattr(values.get("backend"), "name", "")
+        all_cases = "value_and_gradient" in item.name and (of, values.get("dtype")) in ALL_CASES
         if (
             once and not all_cases and id(values["case"]) not in most and len(cases[item.function]) > len(most)  # type: ignore[attr-defined]
         ):

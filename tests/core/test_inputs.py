@@ -74,7 +74,6 @@ def without_x64(backend: Backend) -> Iterator[None]:
     jax.config.update("jax_enable_x64", True)
 
 
-@pytest.mark.variants
 @pytest.mark.parametrize("case", LABELLED_CASES, ids=str)
 @pytest.mark.parametrize("dtype", ["uint32", "uint64"])
 def test_the_largest_label_may_be_ignored(
