@@ -20,7 +20,6 @@ Array = Any
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 _FLAG = np.uint32(1 << 31)
 _PLACE = np.uint64((1 << 31) - 1)
-_LAST = np.uint32((1 << 32) - 1)
 #: Errors without weight are left out of a sort where they are more than this share; picking the others costs too.
 _IDLE = 0.4
 #: Scores whose margins are taken at once, so that what lies between stays in the cache.
@@ -34,18 +33,23 @@ def softmax_extension(p: Array, labels: Array, valid: Array | None, per_image: b
 
     p is `(N, C, *S)` with 0 where not valid; a label of C belongs to no class.
     """
-    shape, dtype = p.shape, p.dtype
+    shape = p.shape
     p, labels, valid = _sets(p, labels, valid, per_image)
-    images, count, positions = p.shape[1:]
-    losses, slopes = np.empty((len(p), count), dtype=dtype), np.empty(p.shape, dtype=dtype)
-    row, out = _row(images * positions, dtype), np.empty(images * positions, dtype=dtype)
-    for s in range(len(p)):
-        order, ends = _by_label(labels[s], None if valid is None else valid[s], count + 1)
-        row.number(order[ends[-1] :])
+    sets, images, count, positions = p.shape
+    losses, slopes = np.empty((sets, count), p.dtype), np.empty(p.shape, p.dtype)
+    places, out = np.arange(images * positions), np.empty(images * positions, p.dtype)
+    for s in range(sets):
+        flat = labels[s].reshape(-1)
+        if valid is not None:
+            places = np.flatnonzero(valid[s])
+            flat = flat[places]
+        order, ends = _by_label(flat, count + 1)
         for c in range(count):
-            positives = order[ends[c] : ends[c + 1]]
-            least = row.distances(p[s, :, c], positives)
-            losses[s, c] = _extend(row, least, int(ends[-1]), positives.size, out)
+            errors = p[s, :, c].reshape(-1)
+            errors = errors.copy() if valid is None else errors[places]
+            hits = order[ends[c] : ends[c + 1]]
+            errors[hits] = 1.0 - errors[hits]
+            losses[s, c] = _extend(errors, places, hits, hits.size, out)
             slopes[s, :, c] = out.reshape((images, positions))
     return losses, slopes.reshape(shape)
 
@@ -53,15 +57,12 @@ def softmax_extension(p: Array, labels: Array, valid: Array | None, per_image: b
 @np.errstate(all="ignore")
 def hinge_extension(z: Array, labels: Array, valid: Array | None, per_image: bool) -> tuple[Array, Array]:
     """Return the loss `(sets, 1)` at errors max(0, 1 - z (2 y - 1)), and its slopes with respect to z `(N, 1, *S)`."""
-    shape, dtype = z.shape, z.dtype
+    shape = z.shape
     z, labels, valid = _sets(z, labels, valid, per_image)
-    losses, slopes = np.empty((len(z), 1), dtype=dtype), np.empty((len(z), z.shape[1] * z.shape[3]), dtype=dtype)
-    row = _row(slopes.shape[1], dtype)
+    losses, slopes = np.empty((len(z), 1), z.dtype), np.empty((len(z), z.shape[1] * z.shape[3]), z.dtype)
     for s in range(len(z)):
-        flat = None if valid is None else valid[s].reshape(-1)
-        size, positives = row.margins(z[s].reshape(-1), labels[s].reshape(-1), flat)
-        # Only errors above 0 are in the row: those of 0 weigh nothing, and change nothing in what others weigh.
-        losses[s, 0] = _extend(row, 0.0, size, positives, slopes[s])
+        mask = None if valid is None else valid[s].reshape(-1)
+        losses[s, 0] = _extend(*_margins(z[s].reshape(-1), labels[s].reshape(-1), mask), slopes[s])
     return losses, slopes.reshape(shape)
 
 
@@ -73,138 +74,72 @@ def _sets(x: Array, labels: Array, valid: Array | None, per_image: bool) -> tupl
     return x, labels.reshape(split + positions), None if valid is None else valid.reshape(split + positions)
 
 
-def _by_label(labels: Array, valid: Array | None, classes: int) -> tuple[Array, Array]:
-    """Return the places of all labels, ordered by label and what is not valid at the end, and where each begins."""
+def _by_label(labels: Array, classes: int) -> tuple[Array, Array]:
+    """Return the places of all labels, ordered by label, and where each begins."""
     kind = np.uint8 if classes <= 255 else np.uint16 if classes <= 65535 else np.intp
-    flat = labels.reshape(-1).astype(kind)
-    if valid is not None:
-        flat[~valid.reshape(-1)] = classes
     # A stable sort of small integers counts, and compares nothing.
-    order = np.argsort(flat, kind="stable")
-    return order, np.concatenate(([0], np.cumsum(np.bincount(flat, minlength=classes + 1)[:classes])))
+    order = np.argsort(labels.astype(kind), kind="stable")
+    return order, np.concatenate(([0], np.cumsum(np.bincount(labels, minlength=classes))))
 
 
-class _Packed:
-    """A row of float32 errors as integers that are ordered against the errors, with their places and flags."""
+def _margins(z: Array, labels: Array, valid: Array | None) -> tuple[Array, Array, Array, int]:
+    """Return the errors above 0, their places, which of them are positive, and the number of all positives.
 
-    def __init__(self, size: int) -> None:
-        self.memory = np.empty(size, dtype=np.uint64)
-        self.places: Array = np.arange(size, dtype=np.uint32)
-        self._fill(size)
-
-    def _fill(self, size: int) -> None:
-        self.keys = self.memory[:size]
-        halves = self.keys.view(np.uint32)
-        self.low, self.high = halves[_LOW::2], halves[_HIGH::2]
-
-    def number(self, ignored: Array) -> None:
-        """Number the places, and those ignored so that they rank behind the last error of 0."""
-        self.places[...] = np.arange(self.places.size, dtype=np.uint32)
-        self.places[ignored] = _LAST
-
-    def distances(self, p: Array, positives: Array) -> Any:
-        """Fill the row with p, and 1 - p at the positives; return the least error of these."""
-        np.invert(p.view(np.uint32), out=self.high.reshape(p.shape))
-        self.low[...] = self.places
-        errors = 1.0 - np.invert(self.high[positives]).view(np.float32)
-        self.high[positives] = np.invert(errors.view(np.uint32))
-        self.low[positives] |= _FLAG
-        return errors.min(initial=np.inf)
-
-    def margins(self, z: Array, labels: Array, valid: Array | None) -> tuple[int, int]:
-        """Fill the row with the errors above 0; return their number, and that of all positives."""
-        size = positives = 0
-        for start in range(0, z.size, _BLOCK):
-            at = slice(start, start + _BLOCK)
-            flag = labels[at].astype(np.uint32) << np.uint32(31)
-            if valid is not None:
-                flag *= valid[at]
-            positives += int(np.count_nonzero(flag))
-            # -z where the label is 0, by its sign bit.
-            errors = 1.0 - (z[at].view(np.uint32) ^ ~flag & _FLAG).view(np.float32)
-            kept = ~(errors <= 0.0)  # with a NaN, which must reach the loss
-            found = np.flatnonzero(kept if valid is None else kept & valid[at])
-            self._fill(size + found.size)
-            self.high[size:] = np.invert(errors[found].view(np.uint32))
-            self.low[size:] = found.astype(np.uint32) + np.uint32(start) | flag[found]
-            size += found.size
-        return size, positives
-
-    def largest(self) -> tuple[Any, Array]:
-        """Return the largest error and its places."""
-        least = self.high.min(initial=_LAST)
-        return np.invert(least[None]).view(np.float32)[0], self.low[(self.high == least) & (self.low != _LAST)]
-
-    def rank(self, least: Any, size: int) -> tuple[Array, Array, Array]:
-        """Return the errors from `least` up in falling order, which of them are positive, and their places."""
-        # Of a NaN every key is within the bound.
-        bound = np.uint64(int(~np.float32(least).view(np.uint32)) << 32 | int(_LAST)) if least == least else None
-        keys = self.keys
-        if bound is not None and np.count_nonzero(keys[::64] > bound) > _IDLE * len(keys[::64]):
-            keys = keys[keys <= bound]
-        keys.sort()
-        keys = keys[: size if bound is None else min(size, int(np.searchsorted(keys, bound, side="right")))]
-        halves = keys.view(np.uint32)
-        ranked = np.invert(halves[_HIGH::2]).view(np.float32)
-        return ranked, halves[_LOW::2] >= _FLAG, (keys & _PLACE).view(np.int64)
+    Errors of 0 weigh nothing, and change nothing in what others weigh.
+    """
+    found, positives = [], 0
+    for start in range(0, max(z.size, 1), _BLOCK):
+        at = slice(start, start + _BLOCK)
+        positive = labels[at] > 0
+        errors = 1.0 - np.where(positive, z[at], -z[at])
+        kept = ~(errors <= 0.0)  # with a NaN, which must reach the loss
+        if valid is not None:
+            positive &= valid[at]
+            kept &= valid[at]
+        places = np.flatnonzero(kept)
+        found.append((errors[places], places + start, positive[places]))
+        positives += int(np.count_nonzero(positive))
+    errors, places, positive = map(np.concatenate, zip(*found, strict=True))
+    return errors, places, np.flatnonzero(positive), positives
 
 
-class _Plain:
-    """A row of errors of any dtype, ranked by an argsort."""
-
-    def __init__(self, size: int, dtype: Any) -> None:
-        self.errors, self.flags = np.empty(size, dtype=dtype), np.empty(size, dtype=bool)
-        self.places: Array = np.arange(size)
-
-    def number(self, ignored: Array) -> None:
-        """Note the places that count."""
-        self.places = np.delete(np.arange(self.errors.size), ignored)
-
-    def distances(self, p: Array, positives: Array) -> Any:
-        """Fill the row with p, and 1 - p at the positives; return the least error of these."""
-        self.errors.reshape(p.shape)[...] = p
-        self.errors[positives] = errors = 1.0 - self.errors[positives]
-        self.flags[...] = False
-        self.flags[positives] = True
-        return errors.min(initial=np.inf)
-
-    def margins(self, z: Array, labels: Array, valid: Array | None) -> tuple[int, int]:
-        """Fill the row with the errors above 0; return their number, and that of all positives."""
-        self.flags[...] = (labels > 0) if valid is None else (labels > 0) & valid
-        self.errors[...] = np.where(self.flags, 1.0 - z, 1.0 + z)
-        kept = ~(self.errors <= 0.0)
-        self.places = np.flatnonzero(kept if valid is None else kept & valid)
-        return self.places.size, int(np.count_nonzero(self.flags))
-
-    def largest(self) -> tuple[Any, Array]:
-        """Return the largest error and its places."""
-        errors = self.errors[self.places]
-        top = errors.max(initial=0.0)
-        return top, self.places[errors == top]
-
-    def rank(self, least: Any, size: int) -> tuple[Array, Array, Array]:
-        """Return the errors from `least` up in falling order, which of them are positive, and their places."""
-        errors = self.errors[self.places]
-        kept = ~(errors < least)
-        order = self.places[kept][np.argsort(-errors[kept])]
-        return self.errors[order], self.flags[order], order
+def _ranked(errors: Array, places: Array, hits: Array, least: Any) -> tuple[Array, Array, Array]:
+    """Return the errors from `least` up in falling order, which of them are positive, and their places."""
+    if errors.dtype != np.float32 or places.size >= 2**31:
+        positive = np.zeros(errors.size, dtype=bool)
+        positive[hits] = True
+        kept = np.flatnonzero(~(errors < least))
+        order = kept[np.argsort(-errors[kept])]
+        return errors[order], positive[order], places[order]
+    keys = np.empty(errors.size, dtype=np.uint64)
+    halves = keys.view(np.uint32)
+    np.invert(errors.view(np.uint32), out=halves[_HIGH::2])
+    halves[_LOW::2] = places
+    halves[_LOW::2][hits] |= _FLAG
+    bound = np.uint64((int(~np.float32(least).view(np.uint32)) + 1 << 32) - 1)
+    if np.count_nonzero(keys[::64] > bound) > _IDLE * len(keys[::64]):
+        keys = keys[keys <= bound]
+    keys.sort()
+    keys = keys[: np.searchsorted(keys, bound, side="right")]
+    halves = keys.view(np.uint32)
+    ranked = np.invert(halves[_HIGH::2]).view(np.float32)
+    return ranked, halves[_LOW::2] >= _FLAG, (keys & _PLACE).view(np.int64)
 
 
-def _row(size: int, dtype: Any) -> _Packed | _Plain:
-    return _Packed(size) if dtype == np.float32 and size < 2**31 else _Plain(size, dtype)
+def _extend(errors: Array, places: Array, hits: Array, g: int, slopes: Array) -> Any:
+    """Return the extension at errors of which those at the hits are positive, and write its slopes at their places.
 
-
-def _extend(row: _Packed | _Plain, least: Any, size: int, g: int, slopes: Array) -> Any:
-    """Return the extension at a row of which `size` errors count, `g` of them positive, and write its slopes.
-
-    Behind the `least` error of a positive all weights are 0.
+    There are `g` positives in all; what is not among the errors is 0.
     """
     slopes[...] = 0.0
     if g == 0:
-        top, tied = row.largest()
+        top = errors.max(initial=0.0)
+        tied = places[errors == top]
         slopes[tied] = 1.0 / max(tied.size, 1)
         return top
-    ranked, positive, places = row.rank(least, size)
+    # Behind the last of all positives the weights are 0.
+    least = np.fmin.reduce(errors[hits]) if hits.size == g else 0.0
+    ranked, positive, places = _ranked(errors, places, hits, least)
     if ranked.size == 0:
         return 0.0
     hits = np.flatnonzero(positive)

@@ -26,35 +26,17 @@ ENTRIES, CLASSES = 1 << 15, 1 << 16
 SMALL = 1 << 12
 
 
-class Pool:
-    """The work arrays of one thread in one call."""
-
-    def __init__(self, dtype: Any) -> None:
-        self.dtype = dtype
-        self.free: dict[Any, list[Array]] = {}
-
-    def empty(self, shape: tuple[int, ...], dtype: Any = None) -> Tile:
-        """Return a tile that is free again once nothing refers to it."""
-        key = shape, dtype or self.dtype
-        free = self.free.get(key)
-        return Tile(free.pop() if free else np.empty(*key), self, key)
-
-    def lent(self, x: Array) -> Tile:
-        """Return an array as a tile, which nothing is written into."""
-        return Tile(x, self, None)
-
-
 class Tile:
-    """A block as formulas see it."""
+    """An array of a block as formulas see it; a work array is free again once nothing refers to its tile."""
 
-    __slots__ = ("a", "key", "pool")
+    __slots__ = ("a", "block", "key")
 
-    def __init__(self, a: Array, pool: Pool, key: Any) -> None:
-        self.a, self.pool, self.key = a, pool, key
+    def __init__(self, a: Array, block: Block, key: Any = None) -> None:
+        self.a, self.block, self.key = a, block, key
 
     def __del__(self) -> None:
         if self.key is not None:
-            self.pool.free.setdefault(self.key, []).append(self.a)
+            self.block.free.setdefault(self.key, []).append(self.a)
 
 
 def array(x: Any) -> Any:
@@ -66,16 +48,16 @@ def _operation(ufunc: Any, dtype: Any = None) -> Callable[..., Tile]:
     """Return a ufunc as an operation on tiles of one shape and numbers."""
 
     def unary(x: Tile) -> Tile:
-        out = x.pool.empty(x.a.shape, dtype)
+        out = x.block.empty(dtype)
         ufunc(x.a, out=out.a)
         return out
 
     def binary(x: Any, y: Any) -> Tile:
         if type(x) is Tile:
-            out = x.pool.empty(x.a.shape, dtype)
+            out = x.block.empty(dtype)
             ufunc(x.a, y.a if type(y) is Tile else y, out=out.a)
         else:
-            out = y.pool.empty(y.a.shape, dtype)
+            out = y.block.empty(dtype)
             ufunc(x, y.a, out=out.a)
         return out
 
@@ -83,7 +65,7 @@ def _operation(ufunc: Any, dtype: Any = None) -> Callable[..., Tile]:
 
 
 def _where(mask: Tile, x: Any, y: Any) -> Tile:
-    out = mask.pool.empty(mask.a.shape)
+    out = mask.block.empty()
     np.copyto(out.a, array(y))
     np.copyto(out.a, array(x), where=mask.a)
     return out
@@ -111,42 +93,6 @@ XP = SimpleNamespace(
 )
 
 
-# Blocks -------------------------------------------------------------------------------------------------------------
-
-
-def planes(x: Array) -> Array:
-    """Return `(N, C, *S)` as `(planes, C, positions)`: one plane an image, or one for all where these are small."""
-    images, classes = x.shape[:2]
-    positions = math.prod(x.shape[2:])
-    x = x.reshape((images, classes, positions))
-    if images > 1 and (positions == 1 or images * positions * classes <= CLASSES):
-        return x.transpose((1, 0, 2)).reshape((1, classes, images * positions))
-    return x
-
-
-def rows(x: Array, like: Array) -> Array:
-    """Return `(N, *S)` as `(planes, positions)`, in the order of the positions of `planes`."""
-    return x.reshape((like.shape[0], like.shape[2]))
-
-
-def from_planes(x: Array, shape: tuple[int, ...]) -> Array:
-    """Undo `planes` for an array of the given shape."""
-    if x.shape[0] != shape[0]:
-        x = x.reshape((shape[1], shape[0], -1)).transpose((1, 0, 2))
-    return x.reshape(shape)
-
-
-def blocks(shape: tuple[int, ...], size: int) -> list[tuple[int, slice]]:
-    """Return the plane and the positions of blocks of about `size` entries, all classes in each of them.
-
-    They are about as wide as each other: a sum over the classes of a single position is made in another order, and
-    positions that tie would tie no more.
-    """
-    count, classes, positions = shape
-    wide = -(-positions // max(1, -(-positions * classes // size))) or 1
-    return [(n, slice(at, min(at + wide, positions))) for n in range(count) for at in range(0, positions, wide)]
-
-
 # Threads ------------------------------------------------------------------------------------------------------------
 
 _wanted = threading.local()
@@ -167,24 +113,137 @@ def threads(number: int) -> Iterator[None]:
         _wanted.number = before
 
 
-def run(dtype: Any, work: Callable[[Pool, Any], None], places: list[Any]) -> None:
-    """Do the work at all places, with a pool for each thread. The caller sees to it that NumPy says nothing of it.
+# Blocks -------------------------------------------------------------------------------------------------------------
 
-    Infinities and NaN at ignored positions are replaced; at valid ones the result says what came.
+
+class Blocks:
+    """A call on scores `(N, C, *S)` in blocks of about `size` entries, all classes of some positions in each of them.
+
+    Arrays of the call are held as `(planes, C, positions)`, those of positions as `(planes, positions)`: a plane is an
+    image, or all of them where they are small and need not be kept `apart`.
+
+    Blocks are about as wide as each other: a sum over the classes of a single position is made in another order, and
+    positions that tie would tie no more.
     """
 
-    def part(mine: list[Any]) -> None:
-        pool = Pool(dtype)
-        for place in mine:
-            work(pool, place)
+    def __init__(self, z: Array, valid: Array | None = None, size: int | None = None, *, apart: bool = False) -> None:
+        images, classes, *space = self.shape = z.shape
+        positions = math.prod(space)
+        self.dtype, self.joined = z.dtype, images > 1 and not apart and (positions == 1 or z.size <= CLASSES)
+        planes, wide = (1, images * positions) if self.joined else (images, positions)
+        self.cut = planes, classes, wide
+        self.valid = None if valid is None else self.planes(valid)
+        step = -(-wide // max(1, -(-wide * classes // (size or CLASSES)))) or 1
+        starts = range(0, wide, step)
+        self.places = [(n, slice(at, min(at + step, wide))) for n in range(planes) for at in starts]
+        self.index = np.arange(min(step, wide))
 
-    def quiet_part(mine: list[Any]) -> None:
-        with np.errstate(all="ignore"):  # which each thread has its own of
-            part(mine)
+    def planes(self, x: Array) -> Array:
+        """Return an array of the call as it is held."""
+        planes, classes, wide = self.cut
+        if x.ndim < len(self.shape):
+            return x.reshape((planes, wide))
+        if self.joined:
+            x = x.reshape((self.shape[0], classes, wide // self.shape[0])).transpose((1, 0, 2))
+        return x.reshape(self.cut)
 
-    number = min(getattr(_wanted, "number", 1), len(places))
-    if number <= 1:
-        return part(places)
-    if number not in _executors:
-        _executors[number] = ThreadPoolExecutor(number, "arrayloss")
-    list(_executors[number].map(quiet_part, [places[i::number] for i in range(number)]))
+    def restored(self, x: Array) -> Array:
+        """Return an array as the call has it."""
+        if x.ndim == 2:
+            return x.reshape((self.shape[0], *self.shape[2:]))
+        if self.joined:
+            x = x.reshape((self.cut[1], self.shape[0], -1)).transpose((1, 0, 2))
+        return x.reshape(self.shape)
+
+    def empty(self) -> Array:
+        """Return a new array of the shape of the scores, as it is held."""
+        return np.empty(self.cut, self.dtype)
+
+    def positions(self) -> Array:
+        """Return a new array of positions, as it is held."""
+        return np.empty((self.cut[0], self.cut[2]), self.dtype)
+
+    def run(self, work: Callable[[Block], None]) -> None:
+        """Do the work in all blocks, on several threads where told so. The caller sees to it that NumPy is quiet.
+
+        Infinities and NaN at ignored positions are replaced; at valid ones the result says what came.
+        """
+
+        def part(numbers: range) -> None:
+            block = Block(self)
+            for number in numbers:
+                block.number, (block.plane, block.at) = number, self.places[number]
+                block.shape = self.cut[1], block.at.stop - block.at.start
+                work(block)
+
+        def quiet_part(numbers: range) -> None:
+            with np.errstate(all="ignore"):  # which each thread has its own of
+                part(numbers)
+
+        count = len(self.places)
+        number = min(getattr(_wanted, "number", 1), count)
+        if number <= 1:
+            return part(range(count))
+        if number not in _executors:
+            _executors[number] = ThreadPoolExecutor(number, "arrayloss")
+        list(_executors[number].map(quiet_part, [range(i, count, number) for i in range(number)]))
+
+
+class Block:
+    """The block that a thread is at, and the work arrays of the thread. Called, it returns its part of an array."""
+
+    number: int
+    plane: int
+    at: slice
+    shape: tuple[int, int]
+
+    def __init__(self, call: Blocks) -> None:
+        self.call = call
+        self.free: dict[Any, list[Array]] = {}
+
+    def __call__(self, x: Array) -> Array:
+        return x[self.plane, ..., self.at]
+
+    @property
+    def index(self) -> Array:
+        """The number of each position, which together with its label is the place of a score."""
+        return self.call.index[: self.shape[1]]
+
+    def empty(self, dtype: Any = None) -> Tile:
+        """Return a work array."""
+        key = self.shape, dtype or self.call.dtype
+        free = self.free.get(key)
+        return Tile(free.pop() if free else np.empty(*key), self, key)
+
+    def lent(self, x: Array) -> Tile:
+        """Return an array of the block as a tile, which formulas write nothing into."""
+        return Tile(x, self)
+
+    def into(self, x: Array | None) -> Tile:
+        """Return what is to be written into as a tile: the part of an array, or of None a work array."""
+        return self.empty() if x is None else Tile(self(x), self)
+
+    def hit(self, labels: Array, on: float = 1.0, off: float = 0.0) -> Tile:
+        """Return a tile that is `on` at the labels and else `off`."""
+        tile = self.empty()
+        tile.a.fill(off)
+        tile.a[labels, self.index] = on
+        return tile
+
+    def clear(self, x: Array) -> None:
+        """Write 0 where not valid."""
+        if self.call.valid is None:
+            return
+        # The bits, which of a NaN become 0 too, at a cost that does not depend on how much is ignored.
+        bits = x.view(f"i{x.itemsize}")
+        bits &= -self(self.call.valid).astype(bits.dtype)
+
+    def cleared(self, tile: Tile) -> Tile:
+        """Return a tile that is 0 where not valid."""
+        if self.call.valid is None:
+            return tile
+        if tile.key is None:
+            tile, given = self.empty(), tile.a
+            np.copyto(tile.a, given)
+        self.clear(tile.a)
+        return tile
