@@ -23,7 +23,7 @@ def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None, *, ke
 def _of_labels(z: Array, labels: Array, valid: Array | None, smoothing: float, keep: bool) -> Rule:
     """Return the cross entropies of smoothed labels."""
     call = Blocks(z, valid)
-    zs, ys, losses, totals = call.planes(z), call.planes(labels), call.positions(), call.positions()
+    zs, ys, losses, scales = call.planes(z), call.planes(labels), call.positions(), call.positions()
     # Kept exponentials become the gradient: the logits are read once and one array of their size is written.
     kept = call.empty() if keep else None
     on, off = generic.shares(smoothing, z.shape[1])
@@ -37,20 +37,21 @@ def _of_labels(z: Array, labels: Array, valid: Array | None, smoothing: float, k
             linear *= on
             linear += np.add.reduce(e, axis=0) * off
         np.exp(e, out=e)
-        total = np.add.reduce(e, axis=0, out=b(totals))
+        total = np.add.reduce(e, axis=0)
         np.subtract(np.log(total), linear, out=b(losses))
         b.clear(b(losses))
+        if keep:
+            b.clear_scale(np.divide(1.0, total, out=b(scales)), e)
 
     def vjp(g: Array) -> Array:
-        gs = call.planes(g)
+        gs = call.planes(g) if call.valid is None else np.where(call.valid, call.planes(g), 0.0)
 
         def back(b: Block) -> None:
-            y, q, g_at = b(ys), b(kept), b(gs)
-            q *= g_at / b(totals)
+            q, g_at, (plane, places) = b(kept), b(gs), b.flat(kept, b(ys))
+            q *= b(scales) * g_at
             if smoothing:
                 q -= g_at * off
-            q[y, b.index] -= g_at * on
-            b.clear(q)
+            plane[places] -= g_at * on
 
         call.run(back)
         return call.restored(kept)
@@ -65,9 +66,7 @@ def softmax(xp: Namespace, z: Array, valid: Array | None) -> Rule:
     zs, p = call.planes(z), call.empty()
 
     def forward(b: Block) -> None:
-        e = b(p)
-        e /= exponentials(b(zs), e, e)
-        b.clear(e)
+        probabilities(b, b(zs), b(p))
 
     def vjp(g: Array) -> Array:
         # Into p itself, which every later step has read by now: a tape is gone through once, from its end.
@@ -92,6 +91,13 @@ def exponentials(x: Array, shifted: Array, out: Array, scale: float = 1.0) -> Ar
         shifted *= scale
     np.exp(shifted, out=out)
     return np.add.reduce(out, axis=0)
+
+
+def probabilities(b: Block, x: Array, out: Array) -> None:
+    """Write softmax of a block, 0 where not valid."""
+    scale = np.divide(1.0, exponentials(x, out, out))
+    b.clear_scale(scale, out)
+    out *= scale
 
 
 def _log_probabilities(b: Block, x: Array, scale: float, exact: bool) -> tuple[Tile, Tile]:

@@ -9,7 +9,7 @@ import numpy as np
 from arrayloss._machines.formula import AREAS, Array, Formula, Namespace
 from arrayloss._machines.generic import regions as generic
 from arrayloss._machines.generic.rule import Rule, rule
-from arrayloss._machines.numpy.classes import exponentials
+from arrayloss._machines.numpy.classes import probabilities
 from arrayloss._machines.numpy.places import label_counts
 from arrayloss._machines.numpy.tiles import XP, Block, Blocks, Tile, array
 
@@ -29,17 +29,17 @@ def _label_areas(z: Array, labels: Array, valid: Array | None, keep: bool) -> Ru
 
     def forward(b: Block) -> None:
         y, work = b(ys), b.into(kept)
-        work.a *= np.divide(1.0, exponentials(b(zs), work.a, work.a))
-        b.clear(work.a)
+        probabilities(b, b(zs), work.a)
         sums[b.number, 0] = np.bincount(y, weights=work.a[y, b.index], minlength=count)
         sums[b.number, 1] = np.add.reduce(work.a, axis=1)
 
     def vjp(g: Array) -> Array:
         def back(b: Block) -> None:
             y, q, shift, each = b(ys), b(kept), b.empty(), g[1, b.plane]
-            at_label = q[y, b.index] * g[0, b.plane][y]
+            plane, places = b.flat(kept, y)
+            at_label = plane[places] * g[0, b.plane][y]
             q *= np.subtract(each[:, None], each @ q + at_label, out=shift.a)
-            q[y, b.index] += at_label
+            plane[places] += at_label
 
         call.run(back)
         return call.restored(kept)
@@ -74,7 +74,7 @@ def regions(
         p, truth, factors = b.lent(b(zs)), b.hit(b(ts)) if labelled else b.lent(b(ts)), []
         if activation == "softmax":
             p = b.empty()
-            p.a *= np.divide(1.0, exponentials(b(zs), p.a, p.a))
+            probabilities(b, b(zs), p.a)
         elif activation == "sigmoid":
             p, *factors = _sigmoid(b, b(zs))
         return b.cleared(p), b.cleared(truth), factors

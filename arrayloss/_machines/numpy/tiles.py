@@ -230,6 +230,10 @@ class Block:
         tile.a[labels, self.index] = on
         return tile
 
+    def flat(self, x: Array, labels: Array) -> tuple[Array, Array]:
+        """Return the plane of an array in one row, and the places of labels there: two indices would take longer."""
+        return x[self.plane].reshape(-1), labels * self.call.cut[2] + np.arange(self.at.start, self.at.stop)
+
     def clear(self, x: Array) -> None:
         """Write 0 where not valid."""
         if self.call.valid is None:
@@ -237,6 +241,14 @@ class Block:
         # The bits, which of a NaN become 0 too, at a cost that does not depend on how much is ignored.
         bits = x.view(f"i{x.itemsize}")
         bits &= -self(self.call.valid).astype(bits.dtype)
+
+    def clear_scale(self, scale: Array, x: Array) -> None:
+        """Write 0 for what `x` is to be multiplied by where not valid, and into it if there is a NaN in either."""
+        if self.call.valid is not None:
+            finite = np.isfinite(np.add.reduce(scale))
+            self.clear(scale)
+            if not finite:
+                self.clear(x)
 
     def cleared(self, tile: Tile) -> Tile:
         """Return a tile that is 0 where not valid."""
