@@ -17,41 +17,76 @@ from arrayloss._machines.numpy.tiles import XP, Block, Blocks, Tile, array
 
 @rule
 def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None, *, keep: bool = True) -> Rule:
-    return _of_labels(z, labels, valid, 0.0, keep)
+    if z.ndim == 2 and z.size <= tiles.SMALL:
+        return _of_few(z, labels, valid)
+    return _of_labels(z, labels, valid, None, 0.0, keep)
 
 
-def _of_labels(z: Array, labels: Array, valid: Array | None, smoothing: float, keep: bool) -> Rule:
-    """Return the cross entropies of smoothed labels."""
+def _of_few(z: Array, labels: Array, valid: Array | None) -> Rule:
+    """Return the cross entropies of labels of a few positions `(N, C)`, where blocks cost as much as what they do."""
+    e = z - np.maximum.reduce(z, axis=1, keepdims=True)
+    at = np.arange(len(z)), labels
+    at_label = e[at]
+    np.exp(e, out=e)
+    total = np.add.reduce(e, axis=1)
+    losses = np.log(total) - at_label
+    if valid is not None:
+        losses[~valid] = 0.0
+
+    def vjp(g: Array) -> Array:
+        slopes = e * (g / total)[:, None]
+        slopes[at] -= g
+        if valid is not None:
+            slopes[~valid] = 0.0
+        return slopes
+
+    return losses, vjp
+
+
+def _of_labels(
+    z: Array, labels: Array, valid: Array | None, weight: Array | None, smoothing: float, keep: bool
+) -> Rule:
+    """Return the cross entropies of smoothed labels, by the weights of the classes."""
     call = Blocks(z, valid)
     zs, ys, losses, scales = call.planes(z), call.planes(labels), call.positions(), call.positions()
     # Kept exponentials become the gradient: the logits are read once and one array of their size is written.
     kept = call.empty() if keep else None
     on, off = generic.shares(smoothing, z.shape[1])
     on -= off
+    # What a target holds beside its label: each class, and all together.
+    each, rest = (off, 1.0 - on) if weight is None else (off * weight[:, None], off * np.sum(weight))
+
+    def own(y: Array) -> Any:
+        """Return what the targets of labels hold at these, beside that."""
+        return on if weight is None else on * weight[y]
 
     def forward(b: Block) -> None:
         x, y, work = b(zs), b(ys), b.into(kept)
         e = np.subtract(x, np.maximum.reduce(x, axis=0), out=work.a)
         linear = e[y, b.index]
-        if smoothing:
-            linear *= on
-            linear += np.add.reduce(e, axis=0) * off
+        if smoothing or weight is not None:
+            linear *= own(y)
+            linear += off * (np.add.reduce(e, axis=0) if weight is None else weight @ e)
         np.exp(e, out=e)
-        total = np.add.reduce(e, axis=0)
-        np.subtract(np.log(total), linear, out=b(losses))
-        b.clear(b(losses))
+        total, mass = np.add.reduce(e, axis=0), 1.0 if weight is None else own(y) + rest
+        out = np.log(total, out=b(losses))
+        if weight is not None:
+            out *= mass
+        out -= linear
+        b.clear(out)
         if keep:
-            b.clear_scale(np.divide(1.0, total, out=b(scales)), e)
+            b.clear_scale(np.divide(mass, total, out=b(scales)), e)
 
     def vjp(g: Array) -> Array:
         gs = call.planes(g) if call.valid is None else np.where(call.valid, call.planes(g), 0.0)
 
         def back(b: Block) -> None:
-            q, g_at, (plane, places) = b(kept), b(gs), b.flat(kept, b(ys))
+            y, q, g_at = b(ys), b(kept), b(gs)
+            plane, places = b.flat(kept, y)
             q *= b(scales) * g_at
             if smoothing:
-                q -= g_at * off
-            plane[places] -= g_at * on
+                q -= each * g_at
+            plane[places] -= own(y) * g_at
 
         call.run(back)
         return call.restored(kept)
@@ -127,8 +162,8 @@ def classes(
     if z.size <= tiles.SMALL:
         return generic.classes(xp, z, t, field, valid, weight, how)
     labelled, linear = t.ndim < z.ndim, how.formula is CROSS and how.kind == "target"
-    if labelled and linear and weight is None:
-        return _of_labels(z, t, valid, how.smoothing, keep)
+    if labelled and linear and (weight is None or (weight > 0.0).all()):  # 0 takes out even an infinite loss
+        return _of_labels(z, t, valid, weight, how.smoothing, keep)
     call = Blocks(z, valid)
     zs, ts, fs = call.planes(z), call.planes(t), None if field is None else call.planes(field)
     losses, slopes = call.positions(), call.empty() if keep else None
@@ -159,8 +194,10 @@ def classes(
 
     def of_shares(b: Block) -> None:
         """Compute a block of CROSS, which is linear in the scores and in their normaliser: with a few sums."""
-        y, shifted, work = b.hit(b(ts), *shares).a if labelled else b(ts), b.empty(), b.into(slopes)
-        y = y if w is None else y * w
+        target, shifted, work = b.hit(b(ts), *shares) if labelled else b.lent(b(ts)), b.empty(), b.into(slopes)
+        if w is not None:
+            target = target * w
+        y = target.a
         total = exponentials(b(zs), shifted.a, work.a)
         mass, even = np.add.reduce(y, axis=0), np.einsum("cp,cp->p", y, shifted.a)
         np.subtract(mass * np.log(total), even, out=b(losses))

@@ -24,7 +24,9 @@ def label_dtype(xp: Namespace, dtype: str) -> Any:
 def as_array(x: Array) -> Array:
     # A gradient that is the same everywhere comes as a read-only view of one number, and one with respect to an array
     # of the other byte order in that order.
-    return np.require(x, None if x.dtype.isnative else x.dtype.newbyteorder("="), "W")
+    if type(x) is np.ndarray and x.flags.writeable and x.dtype.isnative:
+        return x
+    return np.array(x, dtype=x.dtype.newbyteorder("="))
 
 
 def scalar_like(xp: Namespace, x: Array, value: Any) -> Array:

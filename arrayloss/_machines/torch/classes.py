@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import array_api_compat.torch
 import torch
 
-from arrayloss._machines.formula import Array, Namespace, OfClasses
+from arrayloss._machines.formula import CROSS, Array, Namespace, OfClasses
 from arrayloss._machines.generic import classes as generic
 from arrayloss._machines.generic.rule import Rule
 from arrayloss._machines.torch.facts import where_or, where_valid
@@ -24,14 +26,18 @@ def _log_softmax(z: Array, valid: Array | None) -> Array:
     return log_p
 
 
-def _label_nll_rule(z: Array, labels: Array, valid: Array | None) -> Rule:
+def _label_nll_rule(z: Array, labels: Array, valid: Array | None, smoothing: float = 0.0) -> Rule:
     log_p = _log_softmax(z.detach(), valid)
+    on, off = generic.shares(smoothing, z.shape[1])
     index = labels.unsqueeze(1)
-    nll = log_p.gather(1, index).squeeze(1).neg_()
+    nll = log_p.gather(1, index).squeeze(1).mul_(off - on)
+    if smoothing:
+        nll.sub_(log_p.sum(1), alpha=off)
 
     def vjp(g: Array) -> Array:
         g = where_or(array_api_compat.torch, valid, g, 0.0).unsqueeze(1)
-        return log_p.exp_().mul_(g).scatter_add_(1, index, -g)
+        slopes = log_p.exp_().sub_(off) if smoothing else log_p.exp_()
+        return slopes.mul_(g).scatter_add_(1, index, g * (off - on))
 
     return where_or(array_api_compat.torch, valid, nll, 0.0), vjp
 
@@ -41,6 +47,12 @@ def label_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None) -> Ar
     if valid is not None:
         labels = torch.where(valid, labels, _LEFT_OUT)
     return torch.nn.functional.nll_loss(_log_softmax(z, valid), labels, reduction="none", ignore_index=_LEFT_OUT)
+
+
+@ruled(_label_nll_rule)
+def _smoothed_nll(xp: Namespace, z: Array, labels: Array, valid: Array | None, smoothing: float) -> Array:
+    how = OfClasses(CROSS, smoothing=smoothing)
+    return generic.classes(xp, z, labels, None, valid, None, how, _scaled_log_softmax)[0]
 
 
 def softmax_rule(z: Array, valid: Array | None) -> Rule:
@@ -60,10 +72,17 @@ def _scaled_log_softmax(xp: Namespace, z: Array, scale: float) -> Array:
     return torch.log_softmax((z - z.detach().amax(1, keepdim=True)) * scale if scale != 1.0 else z, 1)
 
 
-@hosted("classes")
 def classes(
     xp: Namespace, z: Array, t: Array, field: Array | None, valid: Array | None, weight: Array | None, how: OfClasses
 ) -> Array:
+    if t.ndim < z.ndim and weight is None and how.formula is CROSS and how.kind == "target":
+        return _smoothed_nll(xp, z, t, valid, how.smoothing)
+    return _classes(xp, z, t, field, valid, weight, how)
+
+
+@hosted("classes")
+def _classes(xp: Namespace, *arguments: Any) -> Array:
+    z, t, field, valid, weight, how = arguments
     return generic.classes(xp, z, t, field, valid, weight, how, _scaled_log_softmax)[0]
 
 

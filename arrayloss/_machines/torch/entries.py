@@ -30,27 +30,22 @@ def sigmoid(xp: Namespace, x: Array) -> Array:
     return torch.sigmoid(x)
 
 
-def entry_losses(
-    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *numbers: float
-) -> Array:
-    if valid is None and formula in _NATIVE:
-        return _NATIVE[formula](x, t, *numbers, reduction="none")
-    return _entry_losses(xp, x, t, valid, formula, *numbers)
+def _entries(name: str, reduction: str) -> Any:
+    """Return a kernel of entries: an operation of torch's, where it has one and nothing is ignored."""
+    portable = getattr(generic, name)
+
+    @hosted(name)
+    def by_formula(xp: Namespace, *arguments: Any) -> Array:
+        return portable(xp, *arguments)[0]
+
+    def kernel(
+        xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *numbers: float
+    ) -> Array:
+        if valid is None and formula in _NATIVE:
+            return _NATIVE[formula](x, t, *numbers, reduction=reduction)
+        return by_formula(xp, x, t, valid, formula, *numbers)
+
+    return kernel
 
 
-def entry_total(
-    xp: Namespace, x: Array, t: Array | None, valid: Array | None, formula: Formula, *numbers: float
-) -> Array:
-    if valid is None and formula in _NATIVE:
-        return _NATIVE[formula](x, t, *numbers, reduction="sum")
-    return _entry_total(xp, x, t, valid, formula, *numbers)
-
-
-@hosted("entry_losses")
-def _entry_losses(xp: Namespace, *arguments: Any) -> Array:
-    return generic.entry_losses(xp, *arguments)[0]
-
-
-@hosted("entry_total")
-def _entry_total(xp: Namespace, *arguments: Any) -> Array:
-    return generic.entry_total(xp, *arguments)[0]
+entry_losses, entry_total = _entries("entry_losses", "none"), _entries("entry_total", "sum")
