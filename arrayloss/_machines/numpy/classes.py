@@ -66,6 +66,7 @@ def _of_labels(
         linear = e[y, b.index]
         if smoothing or weight is not None:
             linear *= own(y)
+        if smoothing:
             linear += off * (np.add.reduce(e, axis=0) if weight is None else weight @ e)
         np.exp(e, out=e)
         total, mass = np.add.reduce(e, axis=0), 1.0 if weight is None else own(y) + rest
