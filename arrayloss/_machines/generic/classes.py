@@ -89,7 +89,17 @@ def classes(
     classes or the scores of a teacher; so is `field`, which not every formula has: see `OfClasses`. `log_softmax` is
     that of a library whose autodiff has one of its own.
     """
-    given = _given(xp, where_valid(xp, valid, z), t, field, valid, how, log_softmax or _log_softmax)
+    normal = log_softmax or _log_softmax
+    z, belongs = where_valid(xp, valid, z), one_hot(xp, t, z.shape[1]) if t.ndim < z.ndim else where_valid(xp, valid, t)
+    if how.kind == "gap":
+        # As a sum: torch's take_along_axis would tie a compiled graph to the size of the batch.
+        d = z - xp.sum(where_or(xp, belongs, z, 0.0), axis=1, keepdims=True)
+    else:
+        d = normal(xp, z, how.scale)
+    if how.kind == "teacher":
+        belongs = normal(xp, belongs, how.scale)
+    field = None if field is None else where_valid(xp, valid, field)
+    given = belonging(xp, how, d, belongs, field, z.shape[1])
     losses = xp.sum(weighed(xp, weight, how.formula.losses(xp, *given, *how.numbers)), axis=1)
 
     def vjp(g: Array) -> Array:
@@ -100,35 +110,26 @@ def classes(
     return where_or(xp, valid, losses, 0.0), vjp
 
 
-def _given(
-    xp: Namespace,
-    z: Array,
-    t: Array,
-    field: Array | None,
-    valid: Array | None,
-    how: OfClasses,
-    log_softmax: Callable[[Namespace, Array, float], Array],
+def belonging(
+    xp: Namespace, how: OfClasses, d: Array, t: Array, field: Array | None, count: int, p: Array | None = None
 ) -> tuple[Array, ...]:
-    """Return the arrays that a formula is given, of the shape of z."""
+    """Return the arrays that a formula is given of classes, from the scores less what they are normalised by.
+
+    t is log q, the shares of an array or, of labels, their one-hot form; p may be known.
+    """
     if how.kind == "gap":
-        own = one_hot(xp, t, z.shape[1])
-        # As a sum: torch's take_along_axis would tie a compiled graph to the size of the batch.
-        gaps = z - xp.sum(where_or(xp, own, z, 0.0), axis=1, keepdims=True)
-        return where_or(xp, ~own, gaps, 0.0), xp.astype(own, z.dtype)
-    log_p = log_softmax(xp, z, how.scale)
-    p = xp.exp(log_p)
+        return where_or(xp, ~t, d, 0.0), xp.astype(t, d.dtype)
+    p = xp.exp(d) if p is None else p
     if how.kind == "teacher":
-        log_q = log_softmax(xp, where_valid(xp, valid, t), how.scale)
-        q = xp.exp(log_q)
+        q = xp.exp(t)
         some = q > 0.0
-        return where_or(xp, some, log_p, 0.0), p, where_or(xp, some, log_q, 0.0), q
-    if t.ndim < z.ndim:
-        on, off = shares(how.smoothing, z.shape[1])
-        t = xp.astype(one_hot(xp, t, z.shape[1]), z.dtype) * (on - off) + off
+        return where_or(xp, some, d, 0.0), p, where_or(xp, some, t, 0.0), q
+    if t.dtype == xp.bool:
+        on, off = shares(how.smoothing, count)
+        t = xp.astype(t, d.dtype) * (on - off) + off
     else:
-        t = where_valid(xp, valid, t)
-        log_p = where_or(xp, t != 0.0, log_p, 0.0)
-    return (log_p, p, t) if field is None else (log_p, p, t, where_valid(xp, valid, field))
+        d = where_or(xp, t != 0.0, d, 0.0)
+    return (d, p, t) if field is None else (d, p, t, field)
 
 
 def shares(smoothing: float, count: int) -> tuple[float, float]:

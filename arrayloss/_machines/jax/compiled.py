@@ -67,20 +67,27 @@ def kernel(arrays: int) -> Callable[[Callable[..., Any]], Kernel]:
     return partial(Kernel, arrays)
 
 
-def held(function: Callable[..., Any], other: Callable[..., Any], x: Array, *arguments: Any) -> Any:
-    """Return `function(x, ...)`, on the CPU computed once and held; `other` is the same in another form.
+def held(function: Callable[..., Any], x: Array, *arguments: Any, other: Callable[..., Any] | None = None) -> Any:
+    """Return `function(x, ...)`, on the CPU computed once and held; `other` is the same in the form for other devices.
 
     XLA on the CPU computes again, within each class of whatever uses it, what it thinks cheap. It does not look into a
     conditional, whose condition here is one that it does not know, and that no data enters: they may be sharded.
     """
-    if x.size == 0:
-        return other(x, *arguments)
 
-    def conditional(x: Array, *arguments: Any) -> Any:
+    def conditional(*arguments: Any) -> Any:
+        jitted: Any = jax.jit(function)  # traced once
         barrier: Any = jax.lax.optimization_barrier
-        return jax.lax.cond(barrier(jnp.asarray(True)), function, other, x, *arguments)
+        hold = barrier(jnp.asarray(True))
 
-    return jax.lax.platform_dependent(x, *arguments, cpu=conditional, default=other)
+        def never(hold: Array, *given: Any) -> Any:
+            # XLA finds two conditionals equal only where both branches are given something: here it is the condition.
+            return jax.tree.map(lambda x: jnp.full_like(x, hold), jitted(*given))
+
+        return jax.lax.cond(hold, lambda _, *given: jitted(*given), never, hold, *arguments)
+
+    if x.size == 0:
+        return (other or function)(x, *arguments)
+    return jax.lax.platform_dependent(x, *arguments, cpu=conditional, default=other or function)
 
 
 def on_cpu_host(compute: Callable[..., Any], other: Callable[..., Any], like: Any, *arrays: Any) -> Any:

@@ -69,7 +69,7 @@ def _(dx: Array, x: Array, t: Array, valid: Array | None, formula: Formula, *num
         return jnp.sum(entry_losses(NAMESPACE, *arrays, formula, *numbers))
 
     # A large total on its own, since XLA on the CPU shares passes between it and the slopes.
-    value = total(x, t, valid) if x.size < LARGE or formula == BINARY else held(total, other, x, t, valid)
+    value = total(x, t, valid) if x.size < LARGE or formula == BINARY else held(total, x, t, valid, other=other)
     return value, _sum(where_or(jnp, entries, slopes * dx, 0))
 
 

@@ -83,7 +83,7 @@ def any_of(xp: Namespace, mask: Array) -> Array:
 
 def _reduced(function: Callable[..., Array], other: Callable[..., Array], mask: Array) -> Array:
     """Reduce a mask; a large one on its own, since XLA on the CPU fuses reductions into one slow loop."""
-    return function(mask) if mask.size < LARGE else held(function, other, mask)
+    return function(mask) if mask.size < LARGE else held(function, mask, other=other)
 
 
 def running_sum(xp: Namespace, x: Array) -> Array:
