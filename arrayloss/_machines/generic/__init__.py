@@ -22,29 +22,13 @@ from arrayloss._machines.namespace import Library, library_name
 _FACTS = ("as_array", "constant", "gumbel", "host_range", "label_dtype", "on_host", "scalar_like")
 
 #: How the tape takes a kernel that has no `_rule`: on plain arrays, its result being a constant to differentiation ...
-CONSTANTS = frozenset(
-    {
-        "any_of",
-        "components",
-        "constant",
-        "count",
-        "gumbel",
-        "host_range",
-        "kth_largest",
-        "kth_largest_below",
-        "label_counts",
-        "label_dtype",
-        "lovasz_weights",
-        "on_host",
-        "one_hot",
-        "running_sum",
-        "scalar_like",
-        "take_rows",
-        "top_class",
-    }
+CONSTANTS = (
+    {"any_of", "constant", "count", "gumbel", "host_range", "label_dtype", "on_host", "one_hot", "running_sum"}
+    | {"components", "label_counts", "scalar_like", "take_rows", "top_class"}
+    | {"kth_largest", "kth_largest_below", "lovasz_weights"}
 )
 #: ... or in the portable form, which runs on variables.
-SHIMS = frozenset({"matmul", "sum_positions", "take_class", "triangle", "where_or", "where_valid"})
+SHIMS = {"matmul", "sum_positions", "take_class", "triangle", "where_or", "where_valid"}
 
 
 def _kernels(*modules: ModuleType) -> dict[str, Any]:

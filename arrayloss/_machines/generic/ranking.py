@@ -58,12 +58,7 @@ def _valid_one_hot(xp: Namespace, labels: Array, valid: Array | None, classes: i
 
 
 def _extension(
-    xp: Namespace,
-    errors: Array,
-    positive: Array,
-    valid: Array | None,
-    per_image: bool,
-    weights: Weights,
+    xp: Namespace, errors: Array, positive: Array, valid: Array | None, per_image: bool, weights: Weights
 ) -> tuple[Array, Array]:
     """Return the Lovasz extension of each set and class at errors `(N, C, *S)`, and the weights in their layout."""
     images, classes = errors.shape[:2]

@@ -21,39 +21,34 @@ def regions(
     The formula is given the probability of an entry, which an activation makes of its score ("softmax", "sigmoid", or
     None, where z is it already), and its truth. t and `valid` are those of `entry_losses`.
     """
-    x, t, entries = opened(xp, z, t, valid)
-    t = where_or(xp, entries, t, 0.0)
-    p, back = softmax(xp, z, valid) if activation == "softmax" else (x, None)
-    if activation == "sigmoid":
-        p, back = sigmoid(xp, x)
-        p = where_or(xp, entries, p, 0.0)
+    p, back, t, entries = _opened(xp, softmax, sigmoid, z, t, valid, activation)
 
     def vjp(g: Array) -> Array:
         slopes: Any = formula.slopes(xp, p, t, *numbers)
         steps = (xp.reshape(g[i, ...], p.shape[:2] + (1,) * (p.ndim - 2)) * s for i, s in enumerate(slopes))
-        total = sum(steps, start=xp.zeros_like(p))
-        return where_or(xp, entries, total if back is None else back(total), 0.0)
+        return where_or(xp, entries, back(sum(steps, start=xp.zeros_like(p))), 0.0)
 
     return _summed(xp, p, t, formula, *numbers), vjp
 
 
-def _by_autodiff(
-    xp: Namespace,
-    softmax: Callable[..., Array],
-    sigmoid: Callable[..., Array],
-    z: Array,
-    t: Array,
-    valid: Array | None,
-    activation: str | None,
-    formula: Formula,
-    *numbers: float,
-) -> Array:
+def _by_autodiff(xp: Namespace, softmax: Callable[..., Array], sigmoid: Callable[..., Array], *arguments: Any) -> Array:
     """Return `regions` by the activations of a library, whose autodiff leads back from them."""
+    p, _, t, _ = _opened(xp, lambda *of: (softmax(*of), None), lambda *of: (sigmoid(*of), None), *arguments[:4])
+    return _summed(xp, p, t, *arguments[4:])
+
+
+def _opened(
+    xp: Namespace, softmax: Any, sigmoid: Any, z: Array, t: Array, valid: Array | None, activation: str | None
+) -> tuple[Array, Any, Array, Array | None]:
+    """Return probabilities, what leads back from them, truths and the mask of entries."""
     x, t, entries = opened(xp, z, t, valid)
-    p = softmax(xp, z, valid) if activation == "softmax" else x
-    if activation == "sigmoid":
-        p = where_or(xp, entries, sigmoid(xp, x), 0.0)
-    return _summed(xp, p, where_or(xp, entries, t, 0.0), formula, *numbers)
+    t = where_or(xp, entries, t, 0.0)
+    if activation is None:
+        return x, lambda g: g, t, entries
+    if activation == "softmax":
+        return *softmax(xp, z, valid), t, entries
+    p, back = sigmoid(xp, x)
+    return where_or(xp, entries, p, 0.0), back, t, entries
 
 
 def _summed(xp: Namespace, p: Array, t: Array, formula: Formula, *numbers: float) -> Array:

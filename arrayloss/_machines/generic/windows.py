@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from arrayloss._machines.formula import Array, Namespace
 from arrayloss._machines.generic.facts import scalar_like, where_or
@@ -35,14 +34,12 @@ def unexplained(xp: Namespace, predicted: Array, true: Array, valid: Array | Non
     Prediction and determinant are those of ridge regression: RIDGE over the number of windows is added to both
     diagonals.
     """
-    value, (towards_predicted, _) = _window_rules(xp, *_all_windows(xp, predicted, true, valid, radius))
-    return value, lambda g: _folded(xp, towards_predicted(g), predicted, radius)
+    value, towards = _window_rule(xp, *_all_windows(xp, predicted, true, valid, radius))
+    return value, lambda g: _folded(xp, towards(g), predicted, radius)
 
 
-def _window_rules(
-    xp: Namespace, predicted: Array, true: Array, weights: Array | None
-) -> tuple[Array, tuple[Callable[[Array], Array], Callable[[Array], Array]]]:
-    """Return `unexplained` of windows `(N, C, size, count)`, and the functions to the gradients of both.
+def _window_rule(xp: Namespace, predicted: Array, true: Array, weights: Array | None) -> Rule:
+    """Return `unexplained` of windows `(N, C, size, count)` as a rule.
 
     `weights` (N, 1, 1, count) is 1 for the windows that count and 0 for the others.
     """
@@ -50,16 +47,13 @@ def _window_rules(
     one = xp.broadcast_to(xp.eye(true.shape[2], dtype=true.dtype, device=device_of(true)), squares.shape)
     pivots, inverse = _eliminated(xp, xp.concat([squares, one], axis=3))
 
-    # The slopes are the best ones: where they change a little, the determinant does not. Where no window counts there
-    # is nothing left, and no gradient.
-    def towards(side: Array, g: Array) -> Array:
-        change = xp.matmul(xp.matrix_transpose(basis), xp.matmul(side, inverse))
+    def vjp(g: Array) -> Array:
+        # The slopes are the best ones: where they change a little, the determinant does not. Where no window counts
+        # there is nothing left, and no gradient.
+        change = xp.matmul(xp.matrix_transpose(basis), xp.matmul(xp.matrix_transpose(slopes), inverse))
         return xp.matmul(change * (2.0 * xp.reshape(g, (*g.shape, 1, 1))), left)
 
-    return _log_determinant(xp, pivots, true, weights), (
-        lambda g: towards(xp.matrix_transpose(slopes), g),
-        lambda g: towards(-one, g),
-    )
+    return _log_determinant(xp, pivots, true, weights), vjp
 
 
 def _log_determinant(xp: Namespace, pivots: Array, true: Array, weights: Array | None) -> Array:

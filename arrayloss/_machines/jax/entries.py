@@ -11,7 +11,7 @@ import numpy as np
 from arrayloss._machines.formula import BINARY, Array, Formula
 from arrayloss._machines.generic.entries import opened
 from arrayloss._machines.jax.compiled import NAMESPACE, held, kernel
-from arrayloss._machines.jax.facts import LARGE, where_or
+from arrayloss._machines.jax.facts import where_or
 
 
 @kernel(1)
@@ -61,15 +61,8 @@ def _(dx: Array, x: Array, t: Array, valid: Array | None, formula: Formula, *num
     else:  # where nothing cancels
         side = 1 - 2 * shares
         slopes = jax.nn.sigmoid(side * clean) * side
-
-    def total(*arrays: Array) -> Array:
-        return entry_total(NAMESPACE, *arrays, formula, *numbers)
-
-    def other(*arrays: Array) -> Array:
-        return jnp.sum(entry_losses(NAMESPACE, *arrays, formula, *numbers))
-
-    # A large total on its own, since XLA on the CPU shares passes between it and the slopes.
-    value = total(x, t, valid) if x.size < LARGE or formula == BINARY else held(total, x, t, valid, other=other)
+    # The total on its own, since XLA on the CPU shares passes between it and the slopes.
+    value = held(lambda *arrays: entry_total(NAMESPACE, *arrays, formula, *numbers), x, t, valid)
     return value, _sum(where_or(jnp, entries, slopes * dx, 0))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -11,10 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from arrayloss._machines.formula import Array, Namespace
-from arrayloss._machines.jax.compiled import held
-
-#: Entries from which on a reduction is worth a loop of its own.
-LARGE = 1 << 20
 
 
 def constant(x: Array) -> Array:
@@ -69,21 +65,10 @@ def matmul(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def count(xp: Namespace, mask: Array) -> Array:
-    def by_rows(mask: Array) -> Array:
-        # Whole numbers up to 2^24 are exact in float32, whose sums are the faster ones.
-        rows = mask if mask.ndim == 0 or mask.shape[-1] > 1 << 24 else jnp.sum(mask, axis=-1, dtype=jnp.float32)
-        return jnp.sum(rows, dtype=jnp.int32)
-
-    return _reduced(by_rows, partial(jnp.sum, dtype=jnp.int32), mask)
-
-
-def any_of(xp: Namespace, mask: Array) -> Array:
-    return _reduced(jnp.any, lambda mask: jnp.any(jnp.any(mask, axis=-1)), mask)
-
-
-def _reduced(function: Callable[..., Array], other: Callable[..., Array], mask: Array) -> Array:
-    """Reduce a mask; a large one on its own, since XLA on the CPU fuses reductions into one slow loop."""
-    return function(mask) if mask.size < LARGE else held(function, mask, other=other)
+    # By rows, whose whole numbers up to 2^24 are exact in float32: its sums are the faster ones.
+    if mask.ndim and mask.shape[-1] <= 1 << 24:
+        mask = jnp.sum(mask, axis=-1, dtype=jnp.float32)
+    return jnp.sum(mask, dtype=jnp.int32)
 
 
 def running_sum(xp: Namespace, x: Array) -> Array:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from arrayloss._machines.formula import Array
 from arrayloss._machines.generic.rule import Rule
-from arrayloss._machines.generic.windows import _all_windows, _window_rules, _windows
+from arrayloss._machines.generic.windows import _all_windows, _window_rule, _windows
 from arrayloss._machines.jax.compiled import NAMESPACE, held, kernel
 
 
@@ -21,24 +23,20 @@ def triangle(x: Array, axis: int) -> Array:
 
 
 @kernel(3)
-def unexplained(predicted: Array, true: Array, valid: Array | None, radius: int) -> Array:
-    return _rule(predicted, true, valid, radius)[0]
+def unexplained(*arguments: Any) -> Array:
+    return _rule(*arguments)[0]
 
 
 @unexplained.rule
-def _(dx: Array, predicted: Array, true: Array, valid: Array | None, radius: int) -> tuple[Array, Array]:
-    value, vjp = _rule(predicted, true, valid, radius)
+def _(dx: Array, *arguments: Any) -> tuple[Array, Array]:
+    value, vjp = _rule(*arguments)
     with jax.default_matmul_precision("highest"):
-        return value, jnp.sum(vjp(jnp.ones_like(value)) * _windows(NAMESPACE, dx, radius), axis=(2, 3))
+        return value, jnp.sum(vjp(jnp.ones_like(value)) * _windows(NAMESPACE, dx, arguments[-1]), axis=(2, 3))
 
 
 def _rule(predicted: Array, true: Array, valid: Array | None, radius: int) -> Rule:
-    """Return the rule of windows, of cells that are computed once: XLA on the CPU would do so again for each."""
-
-    def once(x: Array) -> Array:
-        return held(lambda x: x, x)
-
+    # The cells are computed once: XLA on the CPU would do so again for each window.
+    predicted, true = (held(lambda x: x, x) for x in (predicted, true))
     with jax.default_matmul_precision("highest"):
-        predicted, true, weights = _all_windows(NAMESPACE, once(predicted), once(true), valid, radius)
-        value, (towards, _) = _window_rules(NAMESPACE, predicted, true, None if weights is None else once(weights))
-    return value, towards
+        predicted, true, weights = _all_windows(NAMESPACE, predicted, true, valid, radius)
+        return _window_rule(NAMESPACE, predicted, true, None if weights is None else held(lambda x: x, weights))
