@@ -42,60 +42,61 @@ def _over(written: bool, add: Any, entries: Callable[..., tuple[Array, ...]], z:
     return tuple(whole(x, axis=1, keepdims=True) for x in entries(_ALL, z, *arrays))
 
 
-def _sums(entries: Callable[..., tuple[Array, ...]], *arrays: Any) -> tuple[Array, ...]:
-    """Return the sums over the classes, held."""
-    written, whole = (partial(_over, way, jnp.add, entries) for way in (True, False))
-    found: tuple[Array, ...] = held(written, *arrays, other=whole)
+def _held_sums(sums: Callable[..., tuple[Array, ...]], *arrays: Any) -> tuple[Array, ...]:
+    """Return sums over the classes, which are written out or not, held."""
+    found: tuple[Array, ...] = held(partial(sums, True), *arrays, other=partial(sums, False))
     return found
 
 
-def _shifted(at: slice, z: Array, valid: Array | None, top: Array, scale: float) -> Array:
-    return (where_valid(NAMESPACE, valid, z[:, at]) - top) * scale
-
-
-def _normaliser(
-    z: Array, valid: Array | None = None, scale: float = 1.0, beside: Any = lambda *_: (), *arrays: Any
-) -> tuple[Array, ...]:
+def _normaliser(z: Array, scale: float = 1.0, beside: Any = lambda *_: (), *arrays: Any) -> tuple[Array, ...]:
     """Return max(z), a constant, the sum of exp(scale (z - max(z))), and what is summed beside it, held."""
 
-    def of(written: bool, z: Array, valid: Array | None, *arrays: Any) -> tuple[Array, ...]:
-        def entries(at: slice, z: Array, valid: Array | None, *arrays: Any) -> tuple[Array, ...]:
-            return jnp.exp(_shifted(at, z, valid, top, scale)), *beside(at, z, *arrays, top, 0.0)
+    def sums(written: bool, z: Array, *arrays: Any) -> tuple[Array, ...]:
+        def entries(at: slice, z: Array, *arrays: Any) -> tuple[Array, ...]:
+            return jnp.exp((z[:, at] - top) * scale), *beside(at, z, *arrays, top, 0.0)
 
-        (top,) = _over(written, jnp.maximum, lambda at, z: (where_valid(NAMESPACE, valid, z[:, at]),), z)
+        (top,) = _over(written, jnp.maximum, lambda at, z: (z[:, at],), z)
         top = jax.lax.stop_gradient(top)
-        return top, *_over(written, jnp.add, entries, z, valid, *arrays)
+        return top, *_over(written, jnp.add, entries, z, *arrays)
 
-    found: Any = held(partial(of, True), z, valid, *arrays, other=partial(of, False))
-    return found
+    return _held_sums(sums, z, *arrays)
+
+
+@kernel(2)
+def _guarded(x: Array, valid: Array | None) -> Array:
+    """Return x as it is, with a derivative of 0 where not valid: what hides the rest is a mask on the results alone."""
+    return x
+
+
+@_guarded.rule
+def _(dx: Array, x: Array, valid: Array | None) -> tuple[Array, Array]:
+    return _guarded(NAMESPACE, x, valid), where_valid(NAMESPACE, valid, dx)
 
 
 def at_label(x: Array, labels: Array) -> Array:
     return jnp.take_along_axis(x, labels[:, None], axis=1, mode="clip")[:, 0]
 
 
-@kernel(4)
-def _softmax(z: Array, valid: Array | None, top: Array, total: Array) -> Array:
-    # The mask lies on the result alone: no derivative passes through what it hides, and the logits stay as they are.
-    return where_valid(NAMESPACE, valid, jnp.exp(z - top) * (1 / total))
-
-
-@_softmax.rule
-def _(dz: Array, z: Array, valid: Array | None, top: Array, total: Array) -> tuple[Array, Array]:
-    p = _softmax(NAMESPACE, z, valid, top, total)
-    return p, p * (dz - jnp.sum(p * dz, axis=1, keepdims=True))
-
-
 @kernel(2)
 def softmax(z: Array, valid: Array | None) -> Array:
-    p: Array = _softmax(NAMESPACE, z, valid, *map(jax.lax.stop_gradient, _normaliser(z)))
-    return p
+    return _softmax_of(z, valid, *_normaliser(z))
+
+
+@softmax.rule
+def _(dz: Array, z: Array, valid: Array | None) -> tuple[Array, Array]:
+    p = softmax(NAMESPACE, z, valid)
+    return p, p * (dz - jnp.sum(p * dz, axis=1, keepdims=True))
 
 
 def held_softmax(z: Array, valid: Array | None) -> Array:
     """Return softmax(z), stored."""
-    p: Array = held(partial(_softmax, NAMESPACE), z, valid, *map(jax.lax.stop_gradient, _normaliser(z)))
+    z = _guarded(NAMESPACE, z, valid)
+    p: Array = held(_softmax_of, z, valid, *_normaliser(z))
     return p
+
+
+def _softmax_of(z: Array, valid: Array | None, top: Array, total: Array) -> Array:
+    return where_valid(NAMESPACE, valid, jnp.exp(z - top) * (1 / total))
 
 
 @kernel(3)
@@ -123,71 +124,58 @@ def _(dz: Array, z: Array, members: Array, valid: Array | None) -> tuple[Array, 
 
 @kernel(5)
 def classes(z: Array, t: Array, field: Any, valid: Any, weight: Any, how: OfClasses) -> Array:
-    (losses, *_), _ = _totals(how, (how.formula.losses,), z, valid, t, field, weight)
-    return where_or(jnp, valid, losses[:, 0], 0)
+    losses, *_ = _totals(how, (how.formula.losses,), z, t, field, valid, weight)
+    return losses
 
 
 @classes.rule
 def _(dz: Array, z: Array, t: Array, field: Any, valid: Any, weight: Any, how: OfClasses) -> tuple[Array, Array]:
-    given = (z, valid, t, field, weight)
-    (losses, total), norm = _totals(how, how.formula[:2], *given)
-    share, each = _entries(how, how.formula[1:2], _ALL, *given, *norm)
-    slopes = where_valid(NAMESPACE, valid, (each - share * total) * how.scale)
-    losses = jax.lax.stop_gradient(where_or(jnp, valid, losses[:, 0], 0))
-    return _tied(NAMESPACE, z, losses, slopes), jnp.sum(slopes * dz, axis=1)
+    losses, total, *given = _totals(how, how.formula[:2], z, t, field, valid, weight)
+    share, each = _entries(how, how.formula[1:2], _ALL, *given)
+    change = where_valid(NAMESPACE, valid, (each - share * total) * how.scale) * dz
+    return losses, jnp.sum(change, axis=1)
 
 
-@kernel(3)
-def _tied(z: Array, losses: Array, slopes: Array) -> Array:
-    """Return losses, which change with z by their slopes: what they were computed from may be NaN where not valid."""
-    return losses
-
-
-@_tied.rule
-def _(dz: Array, z: Array, losses: Array, slopes: Array) -> tuple[Array, Array]:
-    return _tied(NAMESPACE, z, losses, slopes), jnp.sum(slopes * dz, axis=1)
-
-
-def _totals(how: OfClasses, functions: Any, *given: Any) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-    """Return the sums over the classes of what functions give, and what the scores are normalised by."""
-    z, valid, t, field, weight = given
-
-    def entries(functions: Any, *arrays: Any) -> tuple[Array, ...]:
-        return _entries(how, functions, *arrays)[1:]
-
+def _totals(
+    how: OfClasses, functions: Any, z: Array, t: Array, field: Any, valid: Array | None, weight: Any
+) -> tuple[Any, ...]:
+    """Return the losses, the sums of the other functions, and what entries are made of."""
+    z, *fields = (x if x is None or x.ndim < z.ndim else _guarded(NAMESPACE, x, valid) for x in (z, t, field))
+    given = [z, *fields, weight]
     if how.formula == CROSS:
         # It is linear in log p: what it gives the scores, less their normaliser, is summed beside that.
-        beside = partial(entries, CROSS[:2])
-        top, total, losses, slopes = _normaliser(z, None, 1.0, beside, valid, t, field, weight)
-        log_total, p = jnp.log(total), _softmax(NAMESPACE, z, valid, top, jax.lax.stop_gradient(total))
-        return (losses - slopes * log_total, slopes), (top, log_total, p)
-    if how.kind == "gap":
-        norm: tuple[Any, ...] = (where_or(jnp, valid, at_label(z, t), 0)[:, None], 0.0)
+        top, total, losses, slopes = _normaliser(z, how.scale, partial(_terms, how, CROSS[:2]), *given[1:])
+        given += [top, jnp.log(total)]
+        sums = [losses - slopes * given[-1], slopes]
     else:
-        tops = [_normaliser(x, valid, how.scale) for x in ((z, t) if how.kind == "teacher" else (z,))]
-        norm = tuple(x for top, total in tops for x in (top, jnp.log(total)))
-    if field is not None and len(functions) > 1:
-        norm = (*norm, held_softmax(z, valid))
-    # XLA on the CPU stores what two sums share and is dear to compute: that of a teacher twice as much as it is worth.
-    groups = [(f,) for f in functions] if how.kind == "teacher" else [functions]
-    return tuple(x for fs in groups for x in _sums(partial(entries, fs), *given, *norm)), norm
+        if how.kind == "gap":
+            given += [at_label(z, t)[:, None], 0.0]
+        for x in [] if how.kind == "gap" else given[:2] if how.kind == "teacher" else given[:1]:
+            top, total = _normaliser(x, how.scale)
+            given += [top, jnp.log(total)]
+        if field is not None and len(functions) > 1:
+            given.append(held_softmax(z, valid))
+        # XLA on the CPU stores what two sums share and is dear to compute: of a teacher twice as much as it is worth.
+        sums = []
+        for some in [(f,) for f in functions] if how.kind == "teacher" else [functions]:
+            sums += _held_sums(lambda way, *of, some=some: _over(way, jnp.add, partial(_terms, how, some), *of), *given)
+    return where_or(jnp, valid, sums[0][:, 0], 0), *sums[1:], *given
+
+
+def _terms(how: OfClasses, functions: Any, *given: Any) -> tuple[Array, ...]:
+    return _entries(how, functions, *given)[1:]
 
 
 def _entries(
-    how: OfClasses, functions: Any, at: slice, z: Array, valid: Any, t: Array, field: Any, weight: Any, *norm: Any
+    how: OfClasses, functions: Any, at: slice, z: Array, t: Array, field: Any, weight: Any, *norm: Any
 ) -> tuple[Array, ...]:
     """Return the shares of the classes of a slice, and what functions give them, by weight."""
-
-    def clean(x: Any) -> Any:
-        return None if x is None else where_valid(NAMESPACE, valid, x[:, at])
-
     top, log_total, *more = norm
-    # What the mask hides of the scores is left to the results where nothing else comes of it.
-    d = _shifted(at, z, None if how.formula == CROSS else valid, top, how.scale) - log_total
+    d = (z[:, at] - top) * how.scale - log_total
     if how.kind == "teacher":
-        t, more = _shifted(at, t, valid, more[0], how.scale) - more[1], []
+        t, more = (t[:, at] - more[0]) * how.scale - more[1], []
     else:
-        t = one_hot(jnp, t - (at.start or 0), d.shape[1]) if t.ndim < z.ndim else clean(t)
-    given = belonging(NAMESPACE, how, d, t, clean(field), z.shape[1], *(p[:, at] for p in more))
-    found = [f(NAMESPACE, *given, *how.numbers) for f in functions]
-    return given[1], *(weighed(NAMESPACE, None if weight is None else weight[at], x) for x in found)
+        t = one_hot(jnp, t - (at.start or 0), d.shape[1]) if t.ndim < z.ndim else t[:, at]
+    field, weight = None if field is None else field[:, at], None if weight is None else weight[at]
+    given = belonging(NAMESPACE, how, d, t, field, z.shape[1], *(p[:, at] for p in more))
+    return given[1], *(weighed(NAMESPACE, weight, f(NAMESPACE, *given, *how.numbers)) for f in functions)
