@@ -10,13 +10,15 @@ from arrayloss._machines.generic.facts import constant, one_hot, where_or, where
 from arrayloss._machines.generic.rule import Rule, rule
 
 
-def exponentials(xp: Namespace, z: Array) -> tuple[Array, Array, Array]:
-    """Return z - max(z), its exponential and the sum of that over the classes.
+def exponentials(xp: Namespace, z: Array, scale: float = 1.0) -> tuple[Array, Array, Array]:
+    """Return scale (z - max(z)), its exponential and the sum of that over the classes.
 
     The shifted scores are kept apart from log(sum): added to the maximum first, large scores would lose the digits
-    that tell losses apart.
+    that tell losses apart. So they would in a product with the scale.
     """
     shifted = z - xp.max(z, axis=1, keepdims=True)
+    if scale != 1.0:
+        shifted = shifted * scale
     e = xp.exp(shifted)
     return shifted, e, xp.sum(e, axis=1, keepdims=True)
 
@@ -146,8 +148,5 @@ def weighed(xp: Namespace, weight: Array | None, x: Array) -> Array:
 
 
 def _log_softmax(xp: Namespace, z: Array, scale: float) -> Array:
-    # The difference first: large scores would lose digits in the product.
-    shifted = z - xp.max(z, axis=1, keepdims=True)
-    if scale != 1.0:
-        shifted = shifted * scale
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+    shifted, _, total = exponentials(xp, z, scale)
+    return shifted - xp.log(total)

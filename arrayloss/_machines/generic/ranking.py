@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from arrayloss._machines.formula import Array, Namespace
 from arrayloss._machines.generic.facts import one_hot, running_sum, where_or, where_valid
@@ -34,9 +35,7 @@ def lovasz_softmax(
     """
     positive = _valid_one_hot(xp, labels, valid, p.shape[1])
     errors = xp.where(positive, 1.0 - p, p)
-    losses, w = _extension(xp, errors, positive, valid, per_image, weights or lovasz_weights)
-    slopes = xp.where(positive, -w, w)
-    return losses, lambda g: slopes * xp.reshape(g, g.shape + (1,) * (p.ndim - 2))
+    return _extension(xp, errors, positive, None, valid, per_image, weights or lovasz_weights)
 
 
 @rule
@@ -47,9 +46,7 @@ def lovasz_hinge(
     positive = _valid_one_hot(xp, labels - 1, valid, z.shape[1])
     errors = 1.0 - where_valid(xp, valid, z) * (xp.astype(positive, z.dtype) * 2.0 - 1.0)
     errors = where_valid(xp, valid, where_or(xp, ~(errors <= 0.0), errors, 0.0))
-    losses, w = _extension(xp, errors, positive, valid, per_image, weights or lovasz_weights)
-    slopes = where_or(xp, errors > 0.0, xp.where(positive, -w, w), 0.0)
-    return losses, lambda g: slopes * xp.reshape(g, g.shape + (1,) * (z.ndim - 2))
+    return _extension(xp, errors, positive, errors > 0.0, valid, per_image, weights or lovasz_weights)
 
 
 def _valid_one_hot(xp: Namespace, labels: Array, valid: Array | None, classes: int) -> Array:
@@ -58,9 +55,12 @@ def _valid_one_hot(xp: Namespace, labels: Array, valid: Array | None, classes: i
 
 
 def _extension(
-    xp: Namespace, errors: Array, positive: Array, valid: Array | None, per_image: bool, weights: Weights
-) -> tuple[Array, Array]:
-    """Return the Lovasz extension of each set and class at errors `(N, C, *S)`, and the weights in their layout."""
+    xp: Namespace, errors: Array, positive: Array, moved: Any, valid: Array | None, per_image: bool, weights: Weights
+) -> Rule:
+    """Return the Lovasz extension of each set and class at errors `(N, C, *S)`, which those `moved` change (None: all).
+
+    An error falls as its score grows where `positive`, and grows elsewhere.
+    """
     images, classes = errors.shape[:2]
     sets, pixels = (images if per_image else 1), math.prod(errors.shape[2:]) * (1 if per_image else images)
     swapped = (0, 1) if per_image else (1, 0)
@@ -71,13 +71,14 @@ def _extension(
 
     e = rows(errors)
     if pixels == 0:
-        return xp.reshape(xp.sum(e, axis=1), (sets, classes)), xp.zeros_like(errors)
+        return xp.reshape(xp.sum(e, axis=1), (sets, classes)), lambda g: xp.zeros_like(errors)
     if valid is not None:
         valid = rows(xp.broadcast_to(xp.expand_dims(valid, axis=1), errors.shape))
     w = weights(xp, e, rows(positive), valid)
     losses = xp.reshape(xp.sum(e * w, axis=1), (sets, classes))
-    shape = tuple(errors.shape[i] for i in order)
-    return losses, xp.permute_dims(xp.reshape(w, shape), order)
+    w = xp.permute_dims(xp.reshape(w, tuple(errors.shape[i] for i in order)), order)
+    slopes = where_or(xp, moved, xp.where(positive, -w, w), 0.0)
+    return losses, lambda g: slopes * xp.reshape(g, g.shape + (1,) * (errors.ndim - 2))
 
 
 def lovasz_weights(xp: Namespace, errors: Array, positive: Array, valid: Array | None) -> Array:

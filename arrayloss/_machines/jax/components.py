@@ -21,10 +21,7 @@ def components(labels: Array, classes: int, most: int) -> Array:
         rows = labels.reshape((labels.shape[0], math.prod(labels.shape[1:])))
         return (jax.vmap(partial(_size_ranks, most=most))(rows, _roots(labels)).reshape(labels.shape),)
 
-    def on_host(labels: Array) -> tuple[Array]:
-        return (ranked_components(labels, classes, most),)
-
-    (found,) = on_cpu_host(on_host, portable, (labels,), labels)
+    (found,) = on_cpu_host(lambda labels: (ranked_components(labels, classes, most),), portable, (labels,), labels)
     return found
 
 
