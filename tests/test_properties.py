@@ -525,7 +525,7 @@ def test_on_a_gpu(loss: type[al.Loss], backend: Backend, data: Any) -> None:
 
 @every_loss
 @pytest.mark.backends("jax-jitted")
-@properties(3)
+@properties(2)
 @given_by(data=st.data())
 def test_on_jax(loss: type[al.Loss], backend: Backend, data: Any) -> None:
     check(data.draw(calls(loss, backend)), backend)

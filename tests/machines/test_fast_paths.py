@@ -80,8 +80,8 @@ DISTANCES = {
     "boundary of each class by itself": ("distance",),
     "Hausdorff": ("target_distance", "prediction_distance"),
 }
-#: The shapes, and the dtype of each, of what is compiled anew for every one: classes written out, not, and no pixels.
-COMPILED = {("few classes", "float64"), ("many classes", "float32"), ("no pixels", "float32")}
+#: The shapes, and the dtype of each, of what is compiled anew for every one: classes written out, and not.
+COMPILED = {("few classes", "float64"), ("many classes", "float32")}
 fast = pytest.mark.backends("numpy", "torch", "jax-jitted", "cupy", "torch-cuda")
 torch_only = pytest.mark.backends("torch")
 
