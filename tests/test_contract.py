@@ -133,9 +133,11 @@ def test_gradient_is_that_of_the_reference(case: Case, backend: Backend, rng: np
 
     # A ranking changes where two errors meet: a shorter step meets fewer of them, and has fewer digits.
     ranked = "Lovasz" in str(case)
-    expected = numerical_gradient(value, sample.logits, step=1e-7 if ranked else 1e-4)
+    expected = numerical_gradient(value, sample.logits, step=1e-7 if ranked else 1e-4, most=60)
     for g, e in zip(grads, expected if several else (expected,), strict=True):
-        close(g, e, 1e-6 if ranked else 1e-7)
+        tried = ~np.isnan(e)
+        assert tried.sum() >= min(60, e.size)
+        close(g[tried], e[tried], 1e-6 if ranked else 1e-7)
 
 
 @every_case
