@@ -138,7 +138,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     `--every-case` runs all. The one is that with the most options; elsewhere all of them run all tests. A test that is
     for one case of each loss in any case, or for fewer, is left as it is.
+
+    A test that cannot run says so once, not for each of its parameters.
     """
+    _say_once(config, items)
     if not {"numpy", "strict"} & set(_chosen(config)):
         of_numpy = [item.path.name in OF_NUMPY and "backend" not in _fixtures(item) for item in items]
         config.hook.pytest_deselected(items=list(compress(items, of_numpy)))
@@ -164,6 +167,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ):
             dropped.append(item)
         else:
+            kept.append(item)
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = kept
+
+
+def _say_once(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the items that skip themselves, for want of a library or of a GPU, keep the first of each test."""
+    missing = {name for name in _chosen(config) if BACKENDS[name].available()}
+    seen: set[Any] = set()
+    kept, dropped = [], []
+    for item in items:
+        of = getattr(_parameters(item).get("backend"), "name", None)
+        nowhere = any("empty parameter set" in mark.kwargs.get("reason", "") for mark in item.iter_markers("skip"))
+        key = getattr(item, "function", None), of
+        if (nowhere or of in missing) and key in seen:
+            dropped.append(item)
+        else:
+            seen.add(key)
             kept.append(item)
     config.hook.pytest_deselected(items=dropped)
     items[:] = kept
