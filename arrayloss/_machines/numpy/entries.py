@@ -54,7 +54,7 @@ def entry_losses(
         return bool(np.isfinite(sums[b.number]))
 
     def forward(b: Block) -> None:
-        if shorter and settle(b, _binary(b, b(xs), b(ts), labelled, None if kept is None else b(kept))):
+        if shorter and settle(b, _binary(b, b(xs), b(ts), labelled, kept)):
             return
         if both and formula.both is not None:
             losses, each = formula.both(XP, *given(b), *numbers)
@@ -85,16 +85,16 @@ def entry_total(xp: Namespace, *arguments: Any, keep: bool = True) -> Rule:
     return entry_losses(xp, *arguments, keep=keep, total=True)
 
 
-def _binary(b: Block, x: Array, t: Array, labelled: bool, slopes: Array | None) -> Tile:
+def _binary(b: Block, x: Array, t: Array, labelled: bool, kept: Array | None) -> Tile:
     """Return BINARY of a block where that is finite and, where they are wanted, write the slopes.
 
     The cross entropy of labels is softplus of the scores turned round at the label.
     """
-    tail, work = b.empty(), b.empty()
+    tail, work, slopes = b.empty(), b.empty(), None if kept is None else b(kept)
     if labelled:
         turned = b.empty()
         np.copyto(turned.a, x)
-        turned.a[t, b.index] *= -1.0
+        turned.a.reshape(-1)[t * len(b.index) + b.index] *= -1.0
         x = turned.a
     np.exp(np.negative(np.abs(x, out=tail.a), out=tail.a), out=tail.a)
     if slopes is not None:
@@ -110,8 +110,9 @@ def _binary(b: Block, x: Array, t: Array, labelled: bool, slopes: Array | None) 
         np.subtract(np.greater(x, 0.0, out=work.a), t, out=work.a)
         work.a *= x
     tail.a += work.a
-    if slopes is not None and labelled:
-        slopes[t, b.index] *= -1.0
+    if kept is not None and labelled:
+        plane, places = b.flat(kept, t)
+        plane[places] *= -1.0
     elif slopes is not None:
         slopes -= t
     return tail

@@ -238,9 +238,14 @@ class Block:
         """Write 0 where not valid."""
         if self.call.valid is None:
             return
-        # The bits, which of a NaN become 0 too, at a cost that does not depend on how much is ignored.
-        bits = x.view(f"i{x.itemsize}")
-        bits &= -self(self.call.valid).astype(bits.dtype)
+        valid = self(self.call.valid)
+        ignored = valid.size - np.count_nonzero(valid)
+        if ignored * 8 > valid.size:
+            # The bits, which of a NaN become 0 too, at a cost that does not depend on how much is ignored.
+            bits = x.view(f"i{x.itemsize}")
+            bits &= -valid.astype(bits.dtype)
+        elif ignored:
+            x[..., ~valid] = 0.0
 
     def clear_scale(self, scale: Array, x: Array) -> None:
         """Write 0 for what `x` is to be multiplied by where not valid, and into it if there is a NaN in either."""
