@@ -187,11 +187,12 @@ def classes(
                 np.copyto(tile.a, 0.0, where=operands[-1].a == 0.0)
         return (log_p, p, *operands) if fs is None else (log_p, p, *operands, b.lent(b(fs)))
 
-    def weighed(x: Any, plain: bool) -> Array:
+    def weighed(b: Block, x: Any, plain: bool) -> Array:
         """Return what a formula gave each class, by the weights of the classes."""
+        each = np.broadcast_to(array(x), b.shape)
         if w is None:
-            return array(x)
-        return np.multiply(array(x) if plain else np.where(w != 0.0, array(x), 0.0), w)
+            return each
+        return np.multiply(each if plain else np.where(w != 0.0, each, 0.0), w)
 
     def of_shares(b: Block) -> None:
         """Compute a block of CROSS, which is linear in the scores and in their normaliser: with a few sums."""
@@ -209,9 +210,9 @@ def classes(
     def by_formula(b: Block, plain: bool) -> None:
         arrays = given(b, plain)
         share = arrays[1].a
-        np.add.reduce(weighed(how.formula.losses(XP, *arrays, *how.numbers), plain), axis=0, out=b(losses))
+        np.add.reduce(weighed(b, how.formula.losses(XP, *arrays, *how.numbers), plain), axis=0, out=b(losses))
         if keep:
-            each, out = weighed(how.formula.slopes(XP, *arrays, *how.numbers), plain), b(slopes)
+            each, out = weighed(b, how.formula.slopes(XP, *arrays, *how.numbers), plain), b(slopes)
             np.multiply(share, np.add.reduce(each, axis=0), out=out)
             np.subtract(each, out, out=out)
 
