@@ -394,7 +394,6 @@ def test_bool_labels(backend: Backend, rng: np.random.Generator) -> None:
         close(grads[0], expected[1][0], 1e-14)
 
 
-@pytest.mark.variants
 @pytest.mark.parametrize("space", [(), (7,), (4, 5), (2, 4, 3), (2, 2, 3, 2)], ids=str)
 def test_any_number_of_dimensions(backend: Backend, space: tuple[int, ...], rng: np.random.Generator) -> None:
     import cases

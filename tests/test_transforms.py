@@ -639,12 +639,12 @@ def repeated(sample: Sample, images: int) -> Sample:
 
 
 @torch_only
-@most_options
+@pytest.mark.parametrize("case", MOST[::2], ids=str)
 def test_torch_compile(case: Case, backend: Backend, torch: Any, rng: np.random.Generator) -> None:
     """With dynamic=True there is one graph for all batch sizes."""
     loss = compiled(torch, case.loss, backend="eager", dynamic=True)
     # No batch size is a size of another axis, which torch would take to be the same number.
-    for images in (11, 11, 13):
+    for images in (11, 13):
         sample = repeated(case.make(rng), images)
         found = torch_gradients(torch, loss, *given(backend, sample))
         value, gradients = tape(case, sample)
@@ -668,7 +668,7 @@ def test_torch_compile_backward(case: Case, backend: Backend, torch: Any, rng: n
 
 
 @torch_only
-@some_classes
+@pytest.mark.parametrize("case", MOST[1::6], ids=str)
 def test_torch_compile_by_default(case: Case, backend: Backend, torch: Any, rng: np.random.Generator) -> None:
     """Called again with the same shapes nothing is compiled anew, with another batch size once, and then no more."""
     loss = compiled(torch, al.value_and_grad(case.loss), backend="eager")

@@ -193,7 +193,6 @@ INSTEAD = {
 
 
 @pytest.mark.eager
-@pytest.mark.variants
 @pytest.mark.parametrize("case", [c for c in FIRST if type(c.loss).__name__ in INSTEAD], ids=str)
 def test_one_class_under_softmax_takes_label_0_alone(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     sample = of_one_class(case, case.make(rng))
