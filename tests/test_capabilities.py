@@ -49,7 +49,7 @@ def test_row(library: str, way: str, case: Case, rng: np.random.Generator, reque
             return case.loss(parts if several else parts[0], target, **arrays)
 
         if way in ("value", "jit"):
-            run = jitted(loss) if way == "jit" or library == "jax" and dtype != "float32" else loss
+            run = jitted(loss) if way == "jit" or (library == "jax" and dtype != "float32") else loss
             close(backend.numpy(run(*parts)), case.reference(sample), case.float32_tolerance)
         elif library == "jax":
             JAX_WAYS[way](loss, parts, backend, case, target, arrays)
