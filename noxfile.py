@@ -6,7 +6,8 @@
 `nox` runs those that `nox --list` marks with *, `nox -s torch` one. What follows `--` goes to pytest:
 `nox -s tests -- -k dice`.
 
-Environments are kept between runs, except under CI; `nox --reuse-venv=never` makes them anew.
+Environments are kept between runs, except under CI; `nox --reuse-venv=never` makes them anew. The one that sessions
+share, `.nox/torch-and-jax`, is kept until it is deleted.
 """
 
 from __future__ import annotations
