@@ -65,6 +65,12 @@ class OfClasses(NamedTuple):
     smoothing: float = 0.0
 
 
+#: Words whose value is the same everywhere, as numbers: for machines whose operations take these beside arrays.
+NUMBERS: dict[str, Callable[..., float]] = {
+    "zeros_like": lambda x: 0.0,
+    "ones_like": lambda x: 1.0,
+    "full_like": lambda x, value: value,
+}
 #: A score whose exponential is 0 in every dtype: that of what is left out. An infinite one stops JAX's `debug_infs`.
 NEVER = -1e4
 

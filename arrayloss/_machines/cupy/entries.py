@@ -12,7 +12,8 @@ from typing import Any
 
 import cupy
 
-from arrayloss._machines.formula import Array, Formula, Namespace
+from arrayloss._machines.formula import NUMBERS, Array, Formula, Namespace
+from arrayloss._machines.generic.facts import _class_index
 from arrayloss._machines.generic.rule import Rule, rule
 
 #: The operations that C has no function of one name for; a NaN stays one.
@@ -54,15 +55,13 @@ setattr(Code, "__neg__", _operation("-{0}"))  # noqa: B010
 _NAMES = {"abs": "fabs", "sign": "sign_of", "maximum": "larger", "minimum": "smaller", "where": "select", "pow": "pow"}
 _NAMES |= {name: name for name in ("exp", "log", "log1p", "expm1", "sqrt", "tanh")}
 _OPERANDS = {"maximum": 2, "minimum": 2, "pow": 2, "where": 3}
-#: The namespace of C. What is the same everywhere is a number.
+#: The namespace of C.
 XP = SimpleNamespace(
     **{
         name: _operation(f"{function}({', '.join(f'{{{i}}}' for i in range(_OPERANDS.get(name, 1)))})")
         for name, function in _NAMES.items()
     },
-    zeros_like=lambda x: 0.0,
-    ones_like=lambda x: 1.0,
-    full_like=lambda x, value: value,
+    **NUMBERS,
 )
 
 
@@ -90,8 +89,7 @@ def entry_losses(
 ) -> Rule:
     given = {"x": x}
     if t is not None and t.ndim < x.ndim:
-        index = cupy.arange(x.shape[1], dtype=t.dtype).reshape((1, -1) + (1,) * (x.ndim - 2))
-        given |= {"y": t[:, None], "c": index}
+        given |= {"y": t[:, None], "c": _class_index(xp, t, x.shape[1])}
     elif t is not None:
         given["t"] = t
     if valid is not None:

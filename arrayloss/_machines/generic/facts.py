@@ -98,8 +98,13 @@ def where_valid(xp: Namespace, valid: Array | None, x: Array) -> Array:
 
 def one_hot(xp: Namespace, labels: Array, classes: int) -> Array:
     """Return the boolean one-hot form `(N, C, *S)` of labels `(N, *S)`."""
+    return xp.expand_dims(labels, axis=1) == _class_index(xp, labels, classes)
+
+
+def _class_index(xp: Namespace, labels: Array, classes: int) -> Array:
+    """Return the number of each class, in the dtype and on the device of labels, beside a class axis of theirs."""
     index = xp.arange(classes, dtype=labels.dtype, device=device_of(labels))
-    return xp.expand_dims(labels, axis=1) == xp.reshape(index, (1, classes) + (1,) * (labels.ndim - 1))
+    return xp.reshape(index, (1, classes) + (1,) * (labels.ndim - 1))
 
 
 def take_class(xp: Namespace, per_class: Array, labels: Array) -> Array:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-Array = Any
+from arrayloss._machines.formula import NUMBERS, Array
 
 #: Entries of a block of entries, of which a formula makes many tiles, and of one of classes, of which it makes few.
 ENTRIES, CLASSES = 1 << 15, 1 << 16
@@ -82,14 +82,12 @@ for _name, _ufunc in {"lt": np.less, "gt": np.greater, "le": np.less_equal, "ge"
     setattr(Tile, f"__{_name}__", _operation(_ufunc, np.dtype(bool)))
 setattr(Tile, "__neg__", _operation(np.negative))  # noqa: B010
 _UFUNCS = ["exp", "log", "log1p", "expm1", "abs", "sign", "maximum", "minimum", "sqrt", "tanh"]
-#: The namespace of tiles. What is the same everywhere is a number.
+#: The namespace of tiles.
 XP = SimpleNamespace(
     **{name: _operation(getattr(np, name)) for name in _UFUNCS},
     pow=_operation(np.power),
     where=_where,
-    zeros_like=lambda x: 0.0,
-    ones_like=lambda x: 1.0,
-    full_like=lambda x, value: value,
+    **NUMBERS,
 )
 
 
