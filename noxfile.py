@@ -56,10 +56,14 @@ def shared(session: nox.Session, *what: str) -> Path:
     return programs
 
 
+#: A thread of torch or BLAS in each of two processes: with more of them they wait for each other.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
 def pytest(session: nox.Session, *args: str | Path, programs: Path = Path(), **env: str) -> None:
-    """Run pytest on two processes, a thread of torch or BLAS in each; one that is done takes over from the other."""
-    env = {"OMP_NUM_THREADS": "1", **env}
-    session.run(programs / "pytest", "-n", "2", "--dist", "worksteal", *args, *session.posargs, env=env)
+    """Run pytest on two processes; one that is done takes over from the other."""
+    of = programs / "pytest"
+    session.run(of, "-n", "2", "--dist", "worksteal", *args, *session.posargs, env={**ONE_THREAD, **env})
 
 
 @nox.session
@@ -106,7 +110,7 @@ def torch(session: nox.Session) -> None:
 def formulas(session: nox.Session) -> None:
     """Hold formulas in float32, all of them or those named after `--`, against float64 at all 2^32 scores: hours."""
     install(session, *group("test"), "-e", ".")
-    session.run("python", "tests/machines/formula_sweep.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "tests/machines/formula_sweep.py", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -188,9 +192,8 @@ def doctest(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html, its pages and notebooks executed, warnings being errors."""
     programs = shared(session, "-e", ".[docs]")
-    session.run(
-        programs / "sphinx-build", "-j", "2", "-W", "--keep-going", "docs", "docs/_build/html", *session.posargs
-    )
+    how = ("-W", "--keep-going", *session.posargs)
+    session.run(programs / "sphinx-build", *how, "docs", "docs/_build/html", env=ONE_THREAD)
 
 
 @nox.session(default=False, venv_backend="none")
@@ -198,7 +201,7 @@ def notebooks(session: nox.Session) -> None:
     """Execute the notebooks of the documentation alone, or the pages named after `--`."""
     programs = shared(session, "-e", ".[docs]")
     pages = session.posargs or sorted(map(str, Path("docs/notebooks").glob("*.md")))
-    session.run(programs / "python", "docs/_shared/execute.py", *pages)
+    session.run(programs / "python", "docs/_shared/execute.py", *pages, env=ONE_THREAD)
 
 
 @nox.session

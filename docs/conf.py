@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -37,7 +38,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # A page is executed anew when its cells change, and all are when what they run does.
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(executed.folder(HERE / "_build" / "executed"))
+OUTPUTS = executed.folder(HERE / "_build" / "executed")
+nb_execution_cache_path = str(OUTPUTS)
 nb_execution_raise_on_error = True
 nb_execution_timeout = executed.SECONDS_A_CELL
 nb_merge_streams = True
@@ -59,7 +61,26 @@ losses = {names[0]: names[1] for names in pages.values() if len(names) == 2}
 others = sorted((names[0] for names in pages.values() if len(names) == 1), key=str.lower)
 
 
-def write_api_pages(app: Sphinx) -> None:
+def prepare(app: Sphinx) -> None:
+    """Write the pages in docs/api, their figures, and the outputs of all pages, which Sphinx then finds.
+
+    Sphinx itself would execute the pages one by one, or on two processes of which one has all that is slow. The
+    Python blocks of the start page and the README are run too, except on CuPy, which needs a GPU.
+    """
+    folder = Path(app.srcdir, "api")
+    folder.mkdir(exist_ok=True)
+    # What takes longest comes first.
+    texts = [page for where in ("notebooks", "guides", "migration", ".") for page in sorted(HERE.glob(f"{where}/*.md"))]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = [pool.submit(executed.keep, page, OUTPUTS) for page in texts if executed.has_cells(page)]
+        jobs += [pool.submit(write, folder) for write in (figures.write_maps, figures.write_curves)]
+        jobs += [pool.submit(snippets.run, HERE / page, without="cupy") for page in ("index.md", "../README.md")]
+        write_api_pages(folder)
+    for job in jobs:
+        job.result()
+
+
+def write_api_pages(folder: Path) -> None:
     """Write a page for every loss and every other public name, and the tables by family that api.md includes."""
     texts = {f"{name}.md": page(name, losses.get(name)) for name in [*losses, *others]}
     texts["_losses.md"] = "\n".join(
@@ -70,21 +91,12 @@ def write_api_pages(app: Sphinx) -> None:
     texts["_capabilities.md"] = capabilities.table()
     texts.update(benchmarks.pages(HERE.parent / "benchmarks" / "results"))
 
-    folder = Path(app.srcdir, "api")
-    folder.mkdir(exist_ok=True)
     for stale in {path.name for path in folder.glob("*.md")} - texts.keys():
         (folder / stale).unlink()
     for name, text in texts.items():
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:  # Sphinx reads again what was written again
             path.write_text(text, encoding="utf-8")
-    figures.write(folder)
-
-
-def run_snippets(app: Sphinx) -> None:
-    """Run the Python blocks of the start page and the README, except on CuPy, which needs a GPU."""
-    for page in (HERE / "index.md", HERE.parent / "README.md"):
-        snippets.run(page, without="cupy")
 
 
 def page(name: str, function: str | None) -> str:
@@ -127,6 +139,5 @@ def shorten_class(app: Sphinx, what: str, name: str, obj: object, options: objec
 
 def setup(app: Sphinx) -> None:
     """Connect the functions above to the build."""
-    app.connect("builder-inited", run_snippets)
-    app.connect("builder-inited", write_api_pages)
+    app.connect("builder-inited", prepare)
     app.connect("autodoc-process-docstring", shorten_class, priority=400)  # before numpydoc, at 500, reads it

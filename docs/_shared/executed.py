@@ -1,4 +1,4 @@
-"""Where the outputs of executed pages are kept, and how long executing a cell may take."""
+"""Executes pages, keeps their outputs, and says how long a cell may take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import hashlib
 import importlib.metadata
 import shutil
 import sys
+import time
 from pathlib import Path
+
+import nbclient
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
+from myst_parser.config.main import MdParserConfig
+from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What the cells of pages import from the checkout.
@@ -29,9 +37,38 @@ def key() -> str:
 
 
 def folder(parent: Path) -> Path:
-    """Return the folder of outputs in `parent`, and remove those of other sources."""
+    """Return the folder of outputs in `parent`, made for all processes, and remove those of other sources."""
     mine = parent / key()
     for other in parent.glob("*"):
         if other != mine:
             shutil.rmtree(other)
+    get_cache(mine).list_cache_records()
     return mine
+
+
+def has_cells(page: Path) -> bool:
+    """Whether a page is executed."""
+    return is_myst_markdown_notebook(page.read_text(encoding="utf-8"))
+
+
+def execute(page: Path) -> tuple[NotebookNode, float]:
+    """Execute a page in its folder; return it with its outputs, and how many seconds it took. An error is raised."""
+    began = time.perf_counter()
+    # Times would be metadata of the cells, by which outputs are found again.
+    notebook = nbclient.execute(_read(page), cwd=page.parent, timeout=SECONDS_A_CELL, record_timing=False)
+    return notebook, time.perf_counter() - began
+
+
+def keep(page: Path, outputs: Path) -> None:
+    """Execute a page unless its outputs are kept already, and keep them where Sphinx looks for them."""
+    cache = get_cache(outputs)
+    try:
+        cache.match_cache_notebook(_read(page))
+    except KeyError:
+        notebook, seconds = execute(page)
+        bundle = CacheBundleIn(notebook, str(page), data={"execution_seconds": seconds})
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+def _read(page: Path) -> NotebookNode:
+    return read_myst_markdown_notebook(page.read_text(encoding="utf-8"), MdParserConfig(), path=page)

@@ -298,11 +298,16 @@ def draw_curves(name: str) -> Figure:
     return figure
 
 
-def write(folder: Path) -> None:
-    """Write the figures of all losses into a folder."""
+def write_curves(folder: Path) -> None:
+    """Write the curves of all losses into a folder."""
     with plt.rc_context(plots.STYLE):
         for name in WHERE:
             _save(draw_curves(name), folder / f"{name}-curves.png")
+
+
+def write_maps(folder: Path) -> None:
+    """Write the gradients of all losses on a photograph into a folder."""
+    with plt.rc_context(plots.STYLE):
         scene = motorcycle()
         view = maps.look(scene)
         for name in maps.BY_NAME:
