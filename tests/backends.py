@@ -110,14 +110,12 @@ class Torch(Backend):
 
 
 @cache
-def _torch_compiled(loss: Callable[..., Any], gradient: bool) -> Callable[..., Any]:
+def _torch_compiled(loss: Callable[..., Any]) -> Callable[..., Any]:
     """Return a loss compiled by torch, the same one for an equal loss, as `_jitted` does for JAX."""
     import torch
 
-    call = al.value_and_grad(loss) if gradient else loss
-
     def run(*args: Any, **kwargs: Any) -> Any:
-        return call(*args, **kwargs)
+        return loss(*args, **kwargs)
 
     # torch keeps what it has compiled with the code of a function, and looks through it at each call.
     code = run.__code__.replace(co_name=f"run_{id(run)}")
@@ -125,7 +123,10 @@ def _torch_compiled(loss: Callable[..., Any], gradient: bool) -> Callable[..., A
 
 
 class TorchCompiled(Torch):
-    """torch.compile without a graph break; the graph is run as captured, as what is generated from it is torch's."""
+    """torch.compile without a graph break; the graph is run as captured, as what is generated from it is torch's.
+
+    Gradients are those of what is compiled; `value_and_grad` itself is compiled in `test_transforms.py`.
+    """
 
     name, reads, compiles = "torch-compiled", False, True
 
@@ -139,10 +140,10 @@ class TorchCompiled(Torch):
             return function(*args, **kwargs)
 
     def value(self, loss: Callable[..., Any], logits: Any, target: Any, **arrays: Any) -> Any:
-        return self._run(_torch_compiled(loss, False), logits, target, **arrays)
+        return self._run(_torch_compiled(loss), logits, target, **arrays)
 
     def value_and_grad(self, loss: Callable[..., Any], logits: Any, target: Any, **arrays: Any) -> Any:
-        return self._run(_torch_compiled(loss, True), logits, target, **arrays)
+        return self._run(al.value_and_grad(_torch_compiled(loss)), logits, target, **arrays)
 
 
 class Jax(Backend):

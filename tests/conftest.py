@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from backends import BACKENDS, GPU, VARIANTS, Backend
 
-#: Tests of what JAX makes of the programs.
+#: Tests of what JAX makes of the programs: those in float64, where there are others, are compiled fast all the same.
 AS_THEY_ARE = ("test_fast_paths.py", "test_golden.py", "test_kernels.py")
 #: Where a program is of many repeated minima, which takes minutes without XLA's fusion emitters.
 OF_MINIMA = ("test_connectivity.py",)
-#: Tests of which those without a backend look at NumPy alone: once, where that is tested.
-OF_NUMPY = ("test_contract.py", "test_cupy_interface.py")
+#: Files and tests of which those without a backend look at NumPy alone: once, where that is tested.
+OF_NUMPY = ("test_contract.py", "test_cupy_interface.py", "test_digits_over_all_of_float32")
 
 #: How values and gradients of every case are compiled. What torch compiles in float64, further tests ask again.
 ALL_CASES = (("jax-jitted", "float32"), ("torch-compiled", "float64"))
@@ -69,15 +69,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _compile_without_fusion_emitters() -> None:
-    """Where a program is compiled fast, leave out a stage of XLA on the CPU that takes half of the time.
+    """Where a program is compiled fast, leave out a stage of XLA on the CPU that takes most of the time, and threads.
 
-    As an option of each compilation, since one of the process would also hold where programs are compiled well. It is
-    asked for where JAX makes the options of a compilation, which is not public: where that or the option is no more,
-    tests take longer.
+    XLA cuts each program into 32 parts, to compile them at once: on one core that takes half as long again.
+
+    Both are options of each compilation, since those of the process would also hold where programs are compiled well.
+    They are asked for where JAX makes the options of a compilation, which is not public: where that or one of them is
+    no more, tests take longer.
     """
     import jax
 
-    fast = {"xla_cpu_use_fusion_emitters": False}
+    fast = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
     try:
         from jax._src import compiler
 
@@ -143,7 +145,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     _say_once(config, items)
     if not {"numpy", "strict"} & set(_chosen(config)):
-        of_numpy = [item.path.name in OF_NUMPY and "backend" not in _fixtures(item) for item in items]
+        of_numpy = [
+            not {item.path.name, getattr(item, "originalname", "")}.isdisjoint(OF_NUMPY)
+            and "backend" not in _fixtures(item)
+            for item in items
+        ]
         config.hook.pytest_deselected(items=list(compress(items, of_numpy)))
         items[:] = [item for item, left_out in zip(items, of_numpy, strict=True) if not left_out]
     if config.getoption("--every-case"):
@@ -170,6 +176,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             kept.append(item)
     config.hook.pytest_deselected(items=dropped)
     items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_finish(session: pytest.Session) -> Iterator[None]:
+    """Ask what compiles all about a loss in a row: what is compiled for one question answers others in that process."""
+
+    def of(item: pytest.Item) -> tuple[str, str]:
+        values = _parameters(item)
+        if "case" not in values:
+            return "", ""
+        backend = values.get("backend")
+        name = backend.name if getattr(backend, "compiles", False) else ""
+        # The table of capabilities runs several libraries.
+        if "way" in values:
+            name = {"jax": "jax-jitted", "torch": "torch-compiled"}.get(values["library"], "")
+        return name, type(values["case"].loss).__name__ if name else ""
+
+    session.items.sort(key=of)
+    return (yield)
 
 
 def _say_once(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -210,11 +235,16 @@ def _installed(request: pytest.FixtureRequest) -> None:
 def _compiled_well(request: pytest.FixtureRequest) -> Iterator[None]:
     """Let JAX compile well, as it does by default, where its code is what is tested: values, gradients and kernels.
 
-    Of values and gradients in whole programs: operations one by one leave nothing to optimise.
+    That takes four times as long: one case of each loss is asked its value and gradient so, in float32.
     """
-    whole = "value_and_gradient" in request.node.name and "[jax-jitted" in request.node.name
-    FUSION["left out"] = request.path.name not in OF_MINIMA
-    if not ((whole or request.path.name in AS_THEY_ARE) and importlib.util.find_spec("jax")):
+    values, name = _parameters(request.node), request.path.name
+    FUSION["left out"] = name not in OF_MINIMA
+    well = name in AS_THEY_ARE
+    if "value_and_gradient" in request.node.name and getattr(values.get("backend"), "name", "") == "jax-jitted":
+        from cases import MOST
+
+        well = any(values.get("case") is case for case in MOST)
+    if not (well and values.get("dtype", "float32") == "float32" and importlib.util.find_spec("jax")):
         yield
         return
     import jax

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from backends import BACKENDS, Backend
-from cases import CASES, Case
+from cases import CASES, Case, Sample
 from test_contract import close, rounded, to_backend
 
 import arrayloss as al
@@ -39,7 +40,9 @@ def test_row(library: str, way: str, case: Case, rng: np.random.Generator, reque
         pytest.skip(f"not among --backends {wanted}")
     if (missing := backend.available()) is not None:
         pytest.skip(missing)
-    for dtype in capabilities.DTYPES[library] if way == "value" else ("float32",):
+    # What torch compiles is what it has compiled for test_contract.py.
+    one = "float64" if way == "compile" else "float32"
+    for dtype in capabilities.DTYPES[library] if way == "value" else (one,):
         sample = rounded(case.make(rng), dtype)
         logits, target, arrays = to_backend(backend, sample, dtype)
         several = isinstance(logits, tuple)
@@ -49,16 +52,21 @@ def test_row(library: str, way: str, case: Case, rng: np.random.Generator, reque
             return case.loss(parts if several else parts[0], target, **arrays)
 
         if way in ("value", "jit"):
-            run = jitted(loss) if way == "jit" or (library == "jax" and dtype != "float32") else loss
-            close(backend.numpy(run(*parts)), case.reference(sample), case.float32_tolerance)
+            jitted = way == "jit" or (library == "jax" and dtype != "float32")
+            run = BACKENDS["jax-jitted"] if jitted else backend
+            value = run.value(case.loss, logits, target, **arrays)
+            close(backend.numpy(value), case.reference(sample), case.float32_tolerance)
         elif library == "jax":
-            JAX_WAYS[way](loss, parts, backend, case, target, arrays)
+            JAX_WAYS[way](loss, parts, backend, case, sample)
         else:
             value, gradient = al.value_and_grad(case.loss)(logits, target, **arrays)
             first = gradient[0] if several else gradient
             assert np.isfinite(backend.numpy(first)).all()
             assert np.abs(backend.numpy(first)).max() > 0
-            if library == "torch":
+            if way == "compile":
+                found, _ = BACKENDS["torch-compiled"].value_and_grad(case.loss, logits, target, **arrays)
+                close(backend.numpy(found), backend.numpy(value), 1e-12)
+            elif library == "torch":
                 TORCH_WAYS[way](loss, parts, backend, value, first)
 
 
@@ -66,14 +74,6 @@ def torch_backward(loss: Any, parts: Any, backend: Backend, value: Any, first: A
     leaves = [x.clone().requires_grad_() for x in parts]
     loss(*leaves).backward()
     close(backend.numpy(leaves[0].grad), backend.numpy(first), 1e-6)
-
-
-def torch_compile(loss: Any, parts: Any, backend: Backend, value: Any, first: Any) -> None:
-    import torch
-
-    torch._dynamo.reset()
-    compiled = torch.compile(loss, fullgraph=True, backend="eager")(*parts)
-    close(backend.numpy(compiled), backend.numpy(value), 1e-6)
 
 
 def torch_grad(loss: Any, parts: Any, backend: Backend, value: Any, first: Any) -> None:
@@ -93,44 +93,39 @@ def torch_vmap(loss: Any, parts: Any, backend: Backend, value: Any, first: Any) 
 
 TORCH_WAYS = {
     "gradient": torch_backward,
-    "compile": torch_compile,
     "func.grad": torch_grad,
     "vmap": torch_vmap,
 }
 
 
-# On JAX ways are jitted, and what they are held against: operation by operation it takes four times as long. That is
-# how values are computed in float32, and in test_contract.py gradients.
+# On JAX ways are jitted, but for values in float32: operation by operation it takes four times as long. What is
+# expected comes from NumPy, and programs are those of other tests where they can be, so that little is compiled.
 
 
-def jitted(function: Any) -> Any:
+def jax_gradient(loss: Any, parts: Any, backend: Backend, case: Case, sample: Sample) -> None:
+    """`jax.grad` by itself is tested in `test_transforms.py`."""
+    logits, target, arrays = to_backend(backend, sample, "float32")
+    _, gradient = BACKENDS["jax-jitted"].value_and_grad(case.loss, logits, target, **arrays)
+    _, expected = al.value_and_grad(case.loss)(sample.logits, sample.target, **sample.arrays)
+    gradient, expected = (x[0] if len(parts) > 1 else x for x in (gradient, expected))
+    assert np.abs(expected).max() > 0
+    close(backend.numpy(gradient), expected, case.float32_tolerance)
+
+
+def jax_vmap(loss: Any, parts: Any, backend: Backend, case: Case, sample: Sample) -> None:
     import jax
 
-    return jax.jit(function)
+    several = isinstance(sample.logits, tuple)
+    halved = replace(sample, logits=tuple(x * 0.5 for x in sample.parts) if several else sample.logits * 0.5)
+    stacked = [backend.array(np.stack(x).astype(np.float32)) for x in zip(sample.parts, halved.parts, strict=True)]
+    found = backend.numpy(jax.jit(jax.vmap(loss))(*stacked))
+    close(found, np.stack([case.reference(sample), case.reference(halved)]), case.float32_tolerance)
 
 
-def jax_gradient(loss: Any, parts: Any, backend: Backend, case: Case, target: Any, arrays: Any) -> None:
+def jax_hessian(loss: Any, parts: Any, backend: Backend, case: Case, sample: Sample) -> None:
     import jax
 
-    given = parts if len(parts) > 1 else parts[0]
-    _, gradient = jax.jit(al.value_and_grad(case.loss))(given, target, **arrays)
-    first = backend.numpy(gradient[0] if len(parts) > 1 else gradient)
-    assert np.isfinite(first).all()
-    assert np.abs(first).max() > 0
-    close(backend.numpy(jax.jit(jax.grad(loss))(*parts)), first, 1e-6)
-
-
-def jax_vmap(loss: Any, parts: Any, backend: Backend, case: Case, target: Any, arrays: Any) -> None:
-    import jax
-
-    stacked = [backend.array(np.stack([backend.numpy(x), backend.numpy(x) * 0.5])) for x in parts]
-    one = jax.jit(loss)
-    expected = [backend.numpy(one(*(x[i] for x in stacked))) for i in range(2)]
-    close(backend.numpy(jax.jit(jax.vmap(loss))(*stacked)), np.stack(expected), 1e-6)
-
-
-def jax_hessian(loss: Any, parts: Any, backend: Backend, case: Case, target: Any, arrays: Any) -> None:
-    import jax
+    _, target, arrays = to_backend(backend, sample, "float32")
 
     small = tuple(x[:1, ..., :3] for x in parts)
     cut = {k: v[:1, ..., :3] for k, v in arrays.items()}
@@ -153,7 +148,7 @@ JAX_WAYS = {"gradient": jax_gradient, "vmap": jax_vmap, "hessian": jax_hessian}
 def test_the_table_lists_what_exists() -> None:
     assert set(STANDS_FOR) == set(capabilities.WAYS) == set(capabilities.DTYPES)
     for library, ways in (("torch", TORCH_WAYS), ("jax", JAX_WAYS)):
-        assert {"value", *ways} == set(capabilities.WAYS[library]) - {"jit"}
+        assert {"value", *ways} == set(capabilities.WAYS[library]) - {"jit", "compile"}
     for found in capabilities.LIMITS:
         assert found.loss is None or found.loss in FIRST
         assert found.way in capabilities.WAYS[found.library]

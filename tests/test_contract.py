@@ -102,10 +102,10 @@ def once_where_compiled(backend: Backend, parameter: Any, *enough: Any) -> None:
 
 
 @pytest.mark.variants
-@pytest.mark.eager
 @every_case
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_value_and_gradient(case: Case, backend: Backend, dtype: str, rng: np.random.Generator) -> None:
+    """Jitted on JAX; operation by operation in `test_strict_modes.py`."""
     if dtype not in backend.dtypes():
         pytest.skip(f"{backend.name} has no {dtype}")
     once_where_compiled(backend, dtype, *(["float32", "bfloat16"] if backend.name == "jax-jitted" else ["float64"]))
@@ -133,10 +133,10 @@ def test_gradient_is_that_of_the_reference(case: Case, backend: Backend, rng: np
 
     # A ranking changes where two errors meet: a shorter step meets fewer of them, and has fewer digits.
     ranked = "Lovasz" in str(case)
-    expected = numerical_gradient(value, sample.logits, step=1e-7 if ranked else 1e-4, most=60)
+    expected = numerical_gradient(value, sample.logits, step=1e-7 if ranked else 1e-4, most=30)
     for g, e in zip(grads, expected if several else (expected,), strict=True):
         tried = ~np.isnan(e)
-        assert tried.sum() >= min(60, e.size)
+        assert tried.sum() >= min(30, e.size)
         close(g[tried], e[tried], 1e-6 if ranked else 1e-7)
 
 
@@ -190,7 +190,6 @@ def test_ignored_logits_change_nothing(case: Case, backend: Backend, garbage: fl
 
 
 @pytest.mark.variants
-@pytest.mark.eager
 @every_case
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_nothing_valid(case: Case, backend: Backend, reduction: str, rng: np.random.Generator) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends import Backend
+from backends import BACKENDS, Backend
 from cases import CASES, FIRST, LABELLED, Case, Sample, labels
 from test_contract import close, once_where_compiled, run, to_backend
 
@@ -203,7 +203,8 @@ def test_one_class_under_softmax_takes_label_0_alone(case: Case, backend: Backen
     instead = INSTEAD[type(case.loss).__name__]
     with pytest.raises(ValueError, match=rf"^{case.function}: .*holds the label 1 .*{instead}"):
         case.loss(logits, target, **arrays)
-    value, grads = run(backend, case.loss, sample.with_labels(np.zeros_like(sample.labels)))
+    jitted = BACKENDS["jax-jitted"] if backend.name == "jax" else backend
+    value, grads = run(jitted, case.loss, sample.with_labels(np.zeros_like(sample.labels)))
     assert np.isfinite(value)
     assert (grads[0] == 0).all()
 
@@ -253,6 +254,8 @@ def test_a_mask_of_0_and_255_warns(case: Case, backend: Backend, rng: np.random.
     sample = masked_case(case, case.make(rng))
     if sample is None:
         return
+    if backend.name == "jax" and case is not next(c for c in FIRST if c.make is case.make):
+        pytest.skip("compiled for one loss of each kind of input")
     if isinstance(case.loss, al.MixedLoss):
         case = replace(case, loss=al.MixedLoss([al.CrossEntropyLoss(), al.DiceLoss()], [1.0, 1.0]))
     logits, target, arrays = to_backend(backend, sample)

