@@ -15,7 +15,7 @@ import pytest
 from backends import BACKENDS, GPU, VARIANTS, Backend
 
 #: Tests of what JAX makes of the programs: those in float64, where there are others, are compiled fast all the same.
-AS_THEY_ARE = ("test_fast_paths.py", "test_golden.py", "test_kernels.py")
+AS_THEY_ARE = ("test_fast_paths.py", "test_kernels.py")
 #: Where a program is of many repeated minima, which takes minutes without XLA's fusion emitters.
 OF_MINIMA = ("test_connectivity.py",)
 #: Files and tests of which those without a backend look at NumPy alone: once, where that is tested.
@@ -154,7 +154,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item, left_out in zip(items, of_numpy, strict=True) if not left_out]
     if config.getoption("--every-case"):
         return
-    from cases import MOST
+    from cases import MOST, Case
 
     most = set(map(id, MOST))
     cases: dict[Any, set[int]] = {}
@@ -165,7 +165,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         values = _parameters(item)
         # A test that no backend of this run is for has a placeholder for one.
-        once = "case" in values and getattr(values.get("backend"), "compiles", False)
+        once = isinstance(values.get("case"), Case) and getattr(values.get("backend"), "compiles", False)
         of = getattr(values.get("backend"), "name", "")
         all_cases = "value_and_gradient" in item.name and (of, values.get("dtype")) in ALL_CASES
         if (
@@ -184,7 +184,7 @@ def pytest_collection_finish(session: pytest.Session) -> Iterator[None]:
 
     def of(item: pytest.Item) -> tuple[str, str]:
         values = _parameters(item)
-        if "case" not in values:
+        if not hasattr(values.get("case"), "loss"):
             return "", ""
         backend = values.get("backend")
         name = backend.name if getattr(backend, "compiles", False) else ""

@@ -93,4 +93,6 @@ def applies(case: dict[str, Any], backend: Backend, dtype: str) -> bool:
 def test_golden(case: dict[str, Any], backend: Backend, dtype: str) -> None:
     if not applies(case, backend, dtype):
         pytest.skip("float16 logits, once, where the library has them")
+    if backend.compiles and dtype == "float32" and applies(case, backend, "float64"):
+        pytest.skip("compiled in float64; the contract suite compiles every case in float32")
     compare(case, backend, dtype)
