@@ -239,7 +239,8 @@ def _compiled_well(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     values, name = _parameters(request.node), request.path.name
     FUSION["left out"] = name not in OF_MINIMA
-    well = name in AS_THEY_ARE
+    chosen = getattr(request.module, "COMPILED_WELL", None)
+    well = name in AS_THEY_ARE and (chosen is None or "name" not in values or values["name"] in chosen)
     if "value_and_gradient" in request.node.name and getattr(values.get("backend"), "name", "") == "jax-jitted":
         from cases import MOST
 

@@ -254,8 +254,8 @@ def test_a_mask_of_0_and_255_warns(case: Case, backend: Backend, rng: np.random.
     sample = masked_case(case, case.make(rng))
     if sample is None:
         return
-    if backend.name == "jax" and case is not next(c for c in FIRST if c.make is case.make):
-        pytest.skip("compiled for one loss of each kind of input")
+    if backend.name == "jax" and type(case.loss) not in (al.CrossEntropyLoss, al.BCELoss, al.DiceLoss, al.KLDivLoss):
+        pytest.skip("compiled for one loss of each kind of target")
     if isinstance(case.loss, al.MixedLoss):
         case = replace(case, loss=al.MixedLoss([al.CrossEntropyLoss(), al.DiceLoss()], [1.0, 1.0]))
     logits, target, arrays = to_backend(backend, sample)

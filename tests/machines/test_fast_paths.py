@@ -82,6 +82,20 @@ DISTANCES = {
 }
 #: The shapes, and the dtype of each, of what is compiled anew for every one: classes written out, and not.
 COMPILED = {("few classes", "float64"), ("many classes", "float32")}
+#: Those that JAX compiles well: of each way in which its machine sums, one or two.
+COMPILED_WELL = {
+    "cross entropy",
+    "cross entropy of shares, weighted",
+    "BCE of labels",
+    "focal",
+    "Dice",
+    "Dice, squared",
+    "multi-margin",
+    "boundary",
+    "KL of a teacher",
+    "Lovasz-softmax",
+    "OHEM",
+}
 fast = pytest.mark.backends("numpy", "torch", "jax-jitted", "cupy", "torch-cuda")
 torch_only = pytest.mark.backends("torch")
 
