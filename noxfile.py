@@ -20,7 +20,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_external_run = True
 nox.options.reuse_venv = "never" if os.environ.get("CI") else "yes"
 
@@ -50,7 +50,7 @@ def shared(session: nox.Session, *what: str) -> Path:
     folder = Path(".nox", "torch-and-jax").absolute()
     programs = folder / ("Scripts" if os.name == "nt" else "bin")
     if not programs.is_dir():
-        session.run(sys.executable, "-m", "venv", folder)
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", folder)
     installed = (TORCH, *EXTRAS["jax"], *what)
     session.run(programs / "python", "-m", "pip", "install", "--quiet", "--no-compile", *installed)
     return programs
