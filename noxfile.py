@@ -82,7 +82,7 @@ def typing(session: nox.Session) -> None:
     programs = shared(session, *group("typing"), ".")
     session.run(programs / "mypy")
     user_files = [path.resolve() for path in sorted(Path("tests/typing").glob("*.py"))]
-    # As strictly as the package, by whose cache torch and JAX are known already.
+    # With the package's options and its cache, by which torch and JAX are known already.
     how = ("--config-file", Path("pyproject.toml").resolve(), "--cache-dir", Path(".mypy_cache").resolve())
     with tempfile.TemporaryDirectory() as elsewhere, session.chdir(elsewhere):
         session.run(programs / "mypy", *how, *user_files)
