@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from itertools import compress
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 from backends import BACKENDS, GPU, VARIANTS, Backend
 
@@ -18,9 +19,6 @@ from backends import BACKENDS, GPU, VARIANTS, Backend
 AS_THEY_ARE = ("test_fast_paths.py", "test_kernels.py")
 #: Where a program is of many repeated minima, which takes minutes without XLA's fusion emitters.
 OF_MINIMA = ("test_connectivity.py",)
-#: Files and tests of which those without a backend look at NumPy alone: once, where that is tested.
-OF_NUMPY = ("test_contract.py", "test_cupy_interface.py", "test_digits_over_all_of_float32")
-
 #: How values and gradients of every case are compiled. What torch compiles in float64, further tests ask again.
 ALL_CASES = (("jax-jitted", "float32"), ("torch-compiled", "float64"))
 
@@ -94,6 +92,7 @@ def _compile_without_fusion_emitters() -> None:
         return options_of(*args, env_options_overrides=env_options_overrides, **others)
 
     compiler.get_compile_options = options
+    processes.JAX["XLA_FLAGS"] = " ".join(f"--{name}={value}".lower() for name, value in fast.items())
 
 
 def _share_programs(config: pytest.Config) -> None:
@@ -134,7 +133,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what says nothing new: what is of NumPy alone where others are tested, and most cases where compiled.
+    """Leave out what says nothing new: what is marked `once` without NumPy, and most cases where each is compiled.
 
     Of each loss, run one case where every case is compiled anew, but for values and gradients in one dtype: all.
 
@@ -145,13 +144,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     _say_once(config, items)
     if not {"numpy", "strict"} & set(_chosen(config)):
-        of_numpy = [
-            not {item.path.name, getattr(item, "originalname", "")}.isdisjoint(OF_NUMPY)
-            and "backend" not in _fixtures(item)
-            for item in items
-        ]
-        config.hook.pytest_deselected(items=list(compress(items, of_numpy)))
-        items[:] = [item for item, left_out in zip(items, of_numpy, strict=True) if not left_out]
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("once")])
+        items[:] = [item for item in items if not item.get_closest_marker("once")]
     if config.getoption("--every-case"):
         return
     from cases import MOST, Case
@@ -194,6 +188,9 @@ def pytest_collection_finish(session: pytest.Session) -> Iterator[None]:
         return name, type(values["case"].loss).__name__ if name else ""
 
     session.items.sort(key=of)
+    # Thousands of items, which live as long as the run: the collector need not look at them each time.
+    gc.freeze()
+    gc.set_threshold(20_000)
     return (yield)
 
 
@@ -213,10 +210,6 @@ def _say_once(config: pytest.Config, items: list[pytest.Item]) -> None:
             kept.append(item)
     config.hook.pytest_deselected(items=dropped)
     items[:] = kept
-
-
-def _fixtures(item: pytest.Item) -> list[str]:
-    return getattr(item, "fixturenames", [])
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:

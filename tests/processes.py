@@ -9,12 +9,15 @@ from pathlib import Path
 
 import arrayloss
 
+#: What else is set in processes of their own, where JAX shall compile fast rather than well.
+JAX = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
 
 def environment(*first: Path, **variables: str) -> dict[str, str]:
     """Return the variables of a process that finds this arrayloss, and modules in `first` before all others."""
     path = [*map(str, first), str(Path(arrayloss.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     # A thread for each process: they share the cores with those of the other tests.
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path)), **variables}
+    return {**os.environ, **JAX, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path)), **variables}
 
 
 def python(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -98,6 +98,11 @@ def once_where_compiled(backend: Backend, parameter: Any, *enough: Any) -> None:
         pytest.skip(f"compiled with {enough}, which settles it")
 
 
+def tried(backend: Backend, all_of_them: tuple[Any, ...], *enough: Any) -> tuple[Any, ...]:
+    """Return what a test goes through: less on backends that compile each anew, where `enough` settles the matter."""
+    return enough if backend.compiles else all_of_them
+
+
 # Values and gradients -----------------------------------------------------------------------------------------------
 
 
@@ -152,7 +157,7 @@ def test_reductions(case: Case, backend: Backend, rng: np.random.Generator) -> N
                 case.with_options(reduction=reduction)
             continue
         varied = case.with_options(reduction=reduction)
-        if backend.compiles and reduction in ("mean", "parts"):  # whose gradients others are, or say
+        if backend.compiles and reduction == "parts":  # whose gradient is that of the mean
             logits, target, arrays = to_backend(backend, sample)
             value = backend.value(varied.loss, logits, target, **arrays)
             pair = isinstance(value, tuple)
@@ -173,41 +178,39 @@ def test_reductions(case: Case, backend: Backend, rng: np.random.Generator) -> N
 
 @pytest.mark.variants
 @every_case
-@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
-def test_ignored_logits_change_nothing(case: Case, backend: Backend, garbage: float, rng: np.random.Generator) -> None:
+def test_ignored_logits_change_nothing(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     sample = case.make(rng)
     if sample.ignored is None or not sample.ignored.any():
         return
-    once_where_compiled(backend, str(garbage), "nan")
-    first = np.where(sample.ignored, garbage, sample.parts[0])
-    spoilt = replace(sample, logits=(first, *sample.parts[1:]) if isinstance(sample.logits, tuple) else first)
     value, grads = run(backend, case.loss, sample)
-    value_spoilt, grads_spoilt = run(backend, case.loss, spoilt)
-    np.testing.assert_allclose(value_spoilt, value, rtol=1e-14)
-    for g, e in zip(grads_spoilt, grads, strict=True):
-        np.testing.assert_allclose(g, e, rtol=1e-12, atol=1e-16)
-    assert (grads_spoilt[0][sample.ignored] == 0).all()
+    for garbage in tried(backend, (np.nan, np.inf, -np.inf, 1e30), np.nan):
+        first = np.where(sample.ignored, garbage, sample.parts[0])
+        spoilt = replace(sample, logits=(first, *sample.parts[1:]) if isinstance(sample.logits, tuple) else first)
+        value_spoilt, grads_spoilt = run(backend, case.loss, spoilt)
+        np.testing.assert_allclose(value_spoilt, value, rtol=1e-14, err_msg=f"{garbage} where ignored")
+        for g, e in zip(grads_spoilt, grads, strict=True):
+            np.testing.assert_allclose(g, e, rtol=1e-12, atol=1e-16, err_msg=f"{garbage} where ignored")
+        assert (grads_spoilt[0][sample.ignored] == 0).all(), garbage
 
 
 @pytest.mark.variants
 @every_case
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_nothing_valid(case: Case, backend: Backend, reduction: str, rng: np.random.Generator) -> None:
+def test_nothing_valid(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     sample = case.make(rng)
     if sample.ignored is None or not sample.ignored.any():
         return
-    once_where_compiled(backend, reduction, "mean")
-    if not isinstance(case.loss, al.MixedLoss):
-        case = case.with_options(reduction=reduction)
-    ignore = 255 if isinstance(case.loss, al.MixedLoss) else case.options["ignore_index"]
+    mixed = isinstance(case.loss, al.MixedLoss)
+    ignore = 255 if mixed else case.options["ignore_index"]
     spoilt = np.full(sample.parts[0].shape, np.nan)
     sample = replace(
         sample.with_labels(np.full_like(sample.labels, ignore)),
         logits=(spoilt, *sample.parts[1:]) if isinstance(sample.logits, tuple) else spoilt,
     )
-    value, grads = run(backend, case.loss, sample)
-    assert (value == 0).all()
-    assert all((g == 0).all() for g in grads)
+    for reduction in ("mean",) if mixed else tried(backend, ("mean", "sum", "none"), "mean"):
+        varied = case if mixed else case.with_options(reduction=reduction)
+        value, grads = run(backend, varied.loss, sample)
+        assert (value == 0).all(), reduction
+        assert all((g == 0).all() for g in grads), reduction
 
 
 def padded(sample: Sample, ignore: int) -> Sample:
@@ -229,37 +232,35 @@ def padded(sample: Sample, ignore: int) -> Sample:
 
 @pytest.mark.variants
 @every_case
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_an_ignored_image_is_left_out(case: Case, backend: Backend, reduction: str, rng: np.random.Generator) -> None:
+def test_an_ignored_image_is_left_out(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     sample = case.make(rng)
     if sample.ignored is None or not sample.ignored.any() or isinstance(case.loss, al.DualTaskLoss):
         return  # the one loss in which an ignored pixel counts, as one of class 0
     if case.options.get("top_k_percent_pixels", 1.0) < 1.0:
         return  # a share of all pixels, ignored ones included
-    once_where_compiled(backend, reduction, "mean")
-    if isinstance(case.loss, al.MixedLoss) or np.shape(case.options.get("weight")) == sample.labels.shape[:1]:
-        if reduction == "none" or not isinstance(case.loss, al.MixedLoss):
-            return  # weights of images belong to so many of them
-    else:
-        case = case.with_options(reduction=reduction)
-    ignore = 255 if isinstance(case.loss, al.MixedLoss) else case.options["ignore_index"]
-    if backend.compiles:
-        # In the shapes that are compiled already: the last image is ignored, and NumPy computes the others alone.
-        others = cut(sample, (slice(-1),), (slice(-1),))
-        value, grads = run(Backend(), case.loss, others)
-        value_padded, grads_padded = run(backend, case.loss, padded(others, ignore))
-        rounding = 1e-9
-    else:
-        value, grads = run(backend, case.loss, sample)
-        value_padded, grads_padded = run(backend, case.loss, padded(sample, ignore))
-        rounding = 1e-12
-    if value_padded.shape != value.shape:
-        assert (value_padded[-1] == 0).all()
-        value_padded = value_padded[:-1]
-    np.testing.assert_allclose(value_padded, value, rtol=rounding, atol=1e-13)
-    for g, e in zip(grads_padded, grads, strict=True):
-        close(g[:-1], e, rounding)
-        assert (g[-1] == 0).all()
+    mixed = isinstance(case.loss, al.MixedLoss)
+    if not mixed and np.shape(case.options.get("weight")) == sample.labels.shape[:1]:
+        return  # weights of images belong to so many of them
+    ignore = 255 if mixed else case.options["ignore_index"]
+    for reduction in ("mean",) if mixed else tried(backend, ("mean", "none"), "mean"):
+        varied = case if mixed else case.with_options(reduction=reduction)
+        if backend.compiles:
+            # In the shapes that are compiled already: the last image is ignored, and NumPy computes the others alone.
+            others = cut(sample, (slice(-1),), (slice(-1),))
+            value, grads = run(Backend(), varied.loss, others)
+            value_padded, grads_padded = run(backend, varied.loss, padded(others, ignore))
+            rounding = 1e-9
+        else:
+            value, grads = run(backend, varied.loss, sample)
+            value_padded, grads_padded = run(backend, varied.loss, padded(sample, ignore))
+            rounding = 1e-12
+        if value_padded.shape != value.shape:
+            assert (value_padded[-1] == 0).all()
+            value_padded = value_padded[:-1]
+        np.testing.assert_allclose(value_padded, value, rtol=rounding, atol=1e-13, err_msg=reduction)
+        for g, e in zip(grads_padded, grads, strict=True):
+            close(g[:-1], e, rounding)
+            assert (g[-1] == 0).all(), reduction
 
 
 @pytest.mark.variants
@@ -442,23 +443,22 @@ def has_sizes(case: Case) -> bool:
 
 
 @every_case
-@pytest.mark.parametrize("what", ["batch", "space", "both"])
-def test_nothing_gives_zero(case: Case, backend: Backend, what: str, rng: np.random.Generator) -> None:
-    once_where_compiled(backend, what, "batch", "space")
-    sample = case.make(rng)
+def test_nothing_gives_zero(case: Case, backend: Backend, rng: np.random.Generator) -> None:
+    """No images, images without pixels, or neither."""
+    whole = case.make(rng)
     if has_sizes(case):
         case = case.with_options(weight=None)
-    if case.make.__name__ in OTHER_SIZES and what != "batch":
-        return  # their maps have at least a pixel
-    images = slice(0, 0 if what != "space" else None)
-    space = (...,) if what == "batch" else (..., slice(0, 0))
-    sample = cut(sample, (images, *space), (images, *space))
-    one = "mean" if what == "batch" else "none"
-    for reduction in (one,) if backend.compiles else ("mean", "sum", "none"):
-        varied = case if isinstance(case.loss, al.MixedLoss) else case.with_options(reduction=reduction)
-        value, grads = run(backend, varied.loss, sample)
-        assert (value == 0).all()
-        assert all((g == 0).all() for g in grads)
+    for what in tried(backend, ("batch", "space", "both"), "batch", "space"):
+        if case.make.__name__ in OTHER_SIZES and what != "batch":
+            continue  # their maps have at least a pixel
+        images = slice(0, 0 if what != "space" else None)
+        space = (...,) if what == "batch" else (..., slice(0, 0))
+        sample = cut(whole, (images, *space), (images, *space))
+        for reduction in tried(backend, ("mean", "sum", "none"), "mean" if what == "batch" else "none"):
+            varied = case if isinstance(case.loss, al.MixedLoss) else case.with_options(reduction=reduction)
+            value, grads = run(backend, varied.loss, sample)
+            assert (value == 0).all(), (what, reduction)
+            assert all((g == 0).all() for g in grads), (what, reduction)
 
 
 @every_case
@@ -497,22 +497,20 @@ def test_nothing_without_space(backend: Backend, shape: tuple[int, ...]) -> None
 
 
 @every_case
-@pytest.mark.parametrize("size", [0.0, 88.0, 1e4])
-def test_extreme_logits(case: Case, backend: Backend, size: float, rng: np.random.Generator) -> None:
-    once_where_compiled(backend, size, 1e4)
+def test_extreme_logits(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     if case.options.get("activation", "softmax") is None:
         return  # probabilities are never large
     sample = case.make(rng)
-    if case.make.__name__ == "counts":
-        size = min(size, 80.0)  # the loss grows as exp(logits), which is truly infinite in float32 beyond
-    first = np.sign(sample.parts[0]) * size
-    if case.make.__name__ == "rates":
-        first = np.abs(first)  # a negative rate is refused
-    sample = replace(sample, logits=(first, *sample.parts[1:]) if isinstance(sample.logits, tuple) else first)
-    value, grads = run(backend, case.loss, sample, "float32")
-    assert np.isfinite(value)
-    assert all(np.isfinite(g).all() for g in grads)
-    close(value, case.reference(rounded(sample, "float32")), case.float32_tolerance)
+    for size in tried(backend, (0.0, 88.0, 1e4), 1e4):
+        # `counts` grows as exp(logits), which is truly infinite in float32 beyond.
+        first = np.sign(sample.parts[0]) * (min(size, 80.0) if case.make.__name__ == "counts" else size)
+        if case.make.__name__ == "rates":
+            first = np.abs(first)  # a negative rate is refused
+        large = replace(sample, logits=(first, *sample.parts[1:]) if isinstance(sample.logits, tuple) else first)
+        value, grads = run(backend, case.loss, large, "float32")
+        assert np.isfinite(value), size
+        assert all(np.isfinite(g).all() for g in grads), size
+        close(value, case.reference(rounded(large, "float32")), case.float32_tolerance)
 
 
 def beside_ordinary_ones(case: Case, sample: Sample, size: float, rng: np.random.Generator) -> Sample:
@@ -605,23 +603,20 @@ LABEL_CASES = [c for c in CASES if c.make.__name__ in LABELLED and c.options.get
 @pytest.mark.variants
 @pytest.mark.eager
 @pytest.mark.parametrize("case", LABEL_CASES, ids=str)
-@pytest.mark.parametrize("label", [-1, 5, 254, 256])
-def test_wrong_labels(case: Case, backend: Backend, label: int, rng: np.random.Generator) -> None:
-    if not backend.reads:
-        once_where_compiled(backend, label, 5)
+def test_wrong_labels(case: Case, backend: Backend, rng: np.random.Generator) -> None:
     sample = case.make(rng)
-    sample.labels[1, -1, -1] = label
-    logits, target, arrays = to_backend(backend, sample)
-    if backend.reads:
-        with pytest.raises(
-            ValueError, match=rf"{'' if isinstance(case.loss, al.MixedLoss) else case.function}.*(label {label} |from)"
-        ):
-            case.loss(logits, target, **arrays)
-        return
-    value, grads = backend.value_and_grad(case.loss, logits, target, **arrays)
-    assert np.isnan(backend.numpy(value))
-    first = backend.numpy(grads[0] if isinstance(grads, tuple) else grads)
-    assert np.isnan(first).any()
+    name = "" if isinstance(case.loss, al.MixedLoss) else case.function
+    for label in (-1, 5, 254, 256) if backend.reads else tried(backend, (-1, 5, 254, 256), 5):
+        sample.labels[1, -1, -1] = label
+        logits, target, arrays = to_backend(backend, sample)
+        if backend.reads:
+            with pytest.raises(ValueError, match=rf"{name}.*(label {label} |from)"):
+                case.loss(logits, target, **arrays)
+            continue
+        value, grads = backend.value_and_grad(case.loss, logits, target, **arrays)
+        assert np.isnan(backend.numpy(value)), label
+        first = backend.numpy(grads[0] if isinstance(grads, tuple) else grads)
+        assert np.isnan(first).any(), label
 
 
 @pytest.mark.eager
@@ -706,6 +701,7 @@ BAD_OPTIONS = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("loss", sorted({type(case.loss) for case in CASES}, key=str), ids=lambda loss: loss.__name__)
 def test_bad_options_are_named(loss: type[al.Loss], rng: np.random.Generator) -> None:
     case = next(c for c in CASES if type(c.loss) is loss)
@@ -727,6 +723,7 @@ def test_bad_options_are_named(loss: type[al.Loss], rng: np.random.Generator) ->
     assert tried
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", [c for c in CASES if c.make.__name__ == "labels"], ids=str)
 def test_a_forgotten_default_of_255(case: Case) -> None:
     logits, target = np.zeros((1, 256, 3)), np.zeros((1, 3), dtype=np.int64)
@@ -744,6 +741,7 @@ def test_a_forgotten_default_of_255(case: Case) -> None:
 # Objects ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @every_case
 def test_loss_objects_are_plain_data(case: Case) -> None:
     loss = case.loss
@@ -782,6 +780,7 @@ def test_weights_may_be_arrays_in_a_call(backend: Backend, rng: np.random.Genera
     )
 
 
+@pytest.mark.once
 def test_every_loss_has_a_case_and_a_function() -> None:
     classes = [x for x in vars(al).values() if isinstance(x, type) and issubclass(x, al.Loss) and x is not al.Loss]
     assert {type(case.loss) for case in CASES} == set(classes)

@@ -21,7 +21,11 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "torch_skorch.py": ("torch", "skorch"),
 }
 RUNS = [
-    *(pytest.param(name, {}, id=name) for name in NEEDS if name != "keras_loss.py"),
+    *(
+        pytest.param(name, {}, id=name, marks=() if needs else pytest.mark.once)
+        for name, needs in NEEDS.items()
+        if name != "keras_loss.py"
+    ),
     *(pytest.param("keras_loss.py", {"KERAS_BACKEND": name}, id=f"keras_loss.py-{name}") for name in ("jax", "torch")),
 ]
 
@@ -41,6 +45,7 @@ def test_example(name: str, variables: dict[str, str], tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.once
 def test_example_fails_with_its_claim(tmp_path: Path) -> None:
     need()
     code = (

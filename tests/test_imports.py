@@ -43,6 +43,7 @@ def needs(*names: str) -> Any:
     return pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} not installed")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "code",
     [

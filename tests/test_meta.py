@@ -65,15 +65,15 @@ TESTS: list[Callable[[Case, Backend], Any]] = [
     lambda case, backend: contract.test_value_and_gradient(case, backend, "float64", rng()),
     lambda case, backend: contract.test_gradient_is_that_of_the_reference(case, backend, rng()),
     lambda case, backend: contract.test_reductions(case, backend, rng()),
-    lambda case, backend: contract.test_ignored_logits_change_nothing(case, backend, np.nan, rng()),
-    lambda case, backend: contract.test_nothing_valid(case, backend, "mean", rng()),
+    lambda case, backend: contract.test_ignored_logits_change_nothing(case, backend, rng()),
+    lambda case, backend: contract.test_nothing_valid(case, backend, rng()),
     lambda case, backend: contract.test_inputs_are_not_written_to(case, backend, rng()),
     lambda case, backend: contract.test_class_axis_anywhere(case, backend, rng()),
     lambda case, backend: contract.test_pixel_order_changes_nothing(case, backend, rng()),
     lambda case, backend: contract.test_label_dtypes(case, backend, rng()),
-    lambda case, backend: contract.test_extreme_logits(case, backend, 1e4, rng()),
+    lambda case, backend: contract.test_extreme_logits(case, backend, rng()),
     lambda case, backend: contract.test_minus_infinity_off_the_target(case, backend, rng()),
-    lambda case, backend: contract.test_wrong_labels(case, backend, 4, rng()),
+    lambda case, backend: contract.test_wrong_labels(case, backend, rng()),
     lambda case, backend: contract.test_misfits_are_named(case, backend, rng()),
 ]
 
@@ -116,7 +116,7 @@ def test_a_mean_that_counts_what_holds_nothing_valid() -> None:
     case = dice(broken, labels)
     contract.test_value_and_gradient(case, NUMPY, "float64", rng())
     with pytest.raises(FOUND):
-        contract.test_an_ignored_image_is_left_out(case, NUMPY, "mean", rng())
+        contract.test_an_ignored_image_is_left_out(case, NUMPY, rng())
     case = dice(broken, multilabel, activation="sigmoid")
     contract.test_value_and_gradient(case, NUMPY, "float64", rng())
     with pytest.raises(FOUND):
@@ -133,14 +133,14 @@ def test_weights_of_which_negative_ones_do_not_count() -> None:
         TESTS[0](cross_entropy(broken, weight=weights), NUMPY)
 
 
-@pytest.mark.parametrize("label", [-1, 4, 256])
-def test_labels_that_wrap(label: int) -> None:
+@pytest.mark.parametrize("label", [-1, 5, 254, 256])
+def test_a_label_that_wraps(label: int) -> None:
     def broken(logits: Any, target: Any, **options: Any) -> Any:
-        wrapped = np.where(target == 255, 255, target % logits.shape[1])
+        wrapped = np.where(target == label, target % logits.shape[1], target)
         return sound(logits, wrapped, **options)
 
     with pytest.raises(FOUND):
-        contract.test_wrong_labels(cross_entropy(broken), NUMPY, label, rng())
+        contract.test_wrong_labels(cross_entropy(broken), NUMPY, rng())
 
 
 def test_labels_that_are_clamped() -> None:
@@ -148,7 +148,7 @@ def test_labels_that_are_clamped() -> None:
         return sound(logits, np.where(target == 255, 255, np.clip(target, 0, logits.shape[1] - 1)), **options)
 
     with pytest.raises(FOUND):
-        contract.test_wrong_labels(cross_entropy(broken), NUMPY, 4, rng())
+        contract.test_wrong_labels(cross_entropy(broken), NUMPY, rng())
 
 
 def test_an_input_that_is_written_to() -> None:
@@ -191,7 +191,7 @@ def test_a_mask_that_comes_after_the_formula() -> None:
     case = cross_entropy(broken)
     contract.test_value_and_gradient(case, NUMPY, "float64", rng())
     with np.errstate(all="ignore"), pytest.raises(FOUND):
-        contract.test_ignored_logits_change_nothing(case, NUMPY, np.nan, rng())
+        contract.test_ignored_logits_change_nothing(case, NUMPY, rng())
 
 
 def test_a_gradient_of_the_wrong_sign() -> None:
@@ -280,7 +280,7 @@ def test_a_formula_that_overflows() -> None:
     case = cross_entropy(broken)
     contract.test_value_and_gradient(case, NUMPY, "float64", rng())
     with np.errstate(all="ignore"), pytest.raises(FOUND):
-        contract.test_extreme_logits(case, NUMPY, 1e4, rng())
+        contract.test_extreme_logits(case, NUMPY, rng())
 
 
 def test_a_class_axis_that_is_not_looked_at() -> None:

@@ -126,9 +126,11 @@ def test_demo_draws(ran):
     pixels = matplotlib.image.imread(picture)
     assert pixels.shape[0] > 400
     assert pixels.shape[1] > 1000
-    assert len(np.unique((pixels * 255).astype(int).reshape(-1, pixels.shape[2]), axis=0)) > 100
+    red, green, blue = np.moveaxis((pixels[..., :3] * 255).astype(int), -1, 0)
+    assert len(np.unique(red << 16 | green << 8 | blue)) > 100
 
 
+@pytest.mark.once
 def test_demo_on_numpy_and_scikit_learn_alone(hidden, tmp_path):
     pytest.importorskip("sklearn")
     done = cli("demo", "--steps", "3", cwd=tmp_path, first=(hidden("torch", "jax", "cupy", "matplotlib"),))
@@ -181,6 +183,7 @@ def test_progress_is_one_line_however_narrow_the_terminal(monkeypatch):
     assert len(first) == len(second) == 29
 
 
+@pytest.mark.once
 def test_scenes_are_labelled_digits():
     pytest.importorskip("sklearn")
     trained, held_out = scenes.digit_scenes()
@@ -445,6 +448,7 @@ def random_trials():
     return {type(trial.loss).__name__: trial for trial in found}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_evaluate_takes_every_loss(capsys, files, name):
     trial = random_trials()[name]
@@ -667,6 +671,7 @@ def test_losses_by_name(capsys):
 # The whole.
 
 
+@pytest.mark.once
 def test_help_imports_no_array_library(tmp_path):
     code = (
         "import sys\n"
@@ -691,6 +696,7 @@ def test_interrupted(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.once
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")
 def test_reader_that_has_had_enough(tmp_path):
     reading, writing = os.pipe()

@@ -30,6 +30,7 @@ from arrayloss._machines import generic
 from arrayloss._machines.formula import AREAS, Formula, OfClasses
 from arrayloss._machines.namespace import library_name
 
+pytestmark = pytest.mark.once
 LOSSES = {name for name in al.__all__ if isinstance(getattr(al, name), type) and name != "Loss"}
 #: The floating dtype of a call and the integer dtype of its labels.
 DTYPES = [("float64", "int64"), ("float32", "uint8"), ("float16", "int32"), ("bfloat16", "uint64")]

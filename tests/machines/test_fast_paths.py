@@ -6,16 +6,17 @@ The portable form is run by array-api-strict in float64, with arrayloss's own gr
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from backends import BACKENDS, Backend
+from processes import environment, python
 from test_contract import once_where_compiled
 
 import arrayloss as al
@@ -436,18 +437,16 @@ for loss in (al.CrossEntropyLoss(), al.DiceLoss(), al.LovaszSoftmaxLoss(), al.Oh
 
 
 @pytest.mark.backends("numpy", "torch", "jax")
-def test_the_environment_switches_them_off(backend: Backend) -> None:
+def test_the_environment_switches_them_off(backend: Backend, tmp_path: Path) -> None:
     found = []
     for portable in ("0", "1"):
-        environment = {**os.environ, "ARRAYLOSS_PORTABLE": portable}
+        variables = environment(ARRAYLOSS_PORTABLE=portable)
         code = (
             _PORTABLE
             if portable == "1"
             else _PORTABLE.replace("assert namespace.PORTABLE", "").replace(" is ", " is not ")
         )
-        answer = subprocess.run(
-            [sys.executable, "-c", code, backend.name], capture_output=True, text=True, env=environment, check=False
-        )
+        answer = python("-c", code, backend.name, cwd=tmp_path, env=variables)
         assert answer.returncode == 0, answer.stderr
         found.append([float(number) for number in answer.stdout.split()])
     np.testing.assert_allclose(*found, rtol=2e-5, atol=1e-7)

@@ -292,6 +292,7 @@ def test_compiled_for_gpus(tmp_path: Path) -> None:
 # In float32 -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", FOUND)
 def test_digits_over_all_of_float32(name: str) -> None:
     """Values and slopes have the digits of float64: see formula_sweep.py, and the session `formulas` for all scores."""
