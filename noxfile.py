@@ -58,6 +58,8 @@ def shared(session: nox.Session, *what: str) -> Path:
 
 #: A thread of torch or BLAS in each of two processes: with more of them they wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+#: What pages of the documentation are executed with: most of the time of JAX is that of its compiler.
+EXECUTED = {**ONE_THREAD, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def pytest(session: nox.Session, *args: str | Path, programs: Path = Path(), **env: str) -> None:
@@ -196,7 +198,7 @@ def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html, its pages and notebooks executed, warnings being errors."""
     programs = shared(session, "-e", ".[docs]")
     how = ("-W", "--keep-going", *session.posargs)
-    session.run(programs / "sphinx-build", *how, "docs", "docs/_build/html", env=ONE_THREAD)
+    session.run(programs / "sphinx-build", *how, "docs", "docs/_build/html", env=EXECUTED)
 
 
 @nox.session(default=False, venv_backend="none")
@@ -204,7 +206,7 @@ def notebooks(session: nox.Session) -> None:
     """Execute the notebooks of the documentation alone, or the pages named after `--`."""
     programs = shared(session, "-e", ".[docs]")
     pages = session.posargs or sorted(map(str, Path("docs/notebooks").glob("*.md")))
-    session.run(programs / "python", "docs/_shared/execute.py", *pages, env=ONE_THREAD)
+    session.run(programs / "python", "docs/_shared/execute.py", *pages, env=EXECUTED)
 
 
 @nox.session
