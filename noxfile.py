@@ -170,7 +170,7 @@ def build(session: nox.Session) -> None:
         with session.chdir(elsewhere):
             for archive in sorted(dist.iterdir()):
                 session.log(f"installing {archive.name}")
-                session.run("python", "-m", "venv", "--clear", "installed")
+                session.run(sys.executable, "-m", "virtualenv", "--quiet", "--clear", "installed", external=True)
                 python = Path("installed", "Scripts" if os.name == "nt" else "bin", "python").absolute()
                 session.run(python, "-m", "pip", "install", "--quiet", archive, external=True)
                 session.run(python, "-c", check, external=True)

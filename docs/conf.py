@@ -38,7 +38,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # A page is executed anew when its cells change, and all are when what they run does.
 nb_execution_mode = "cache"
-OUTPUTS = executed.folder(HERE / "_build" / "executed")
+OUTPUTS = executed.folder()
 nb_execution_cache_path = str(OUTPUTS)
 nb_execution_raise_on_error = True
 nb_execution_timeout = executed.SECONDS_A_CELL

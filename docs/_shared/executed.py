@@ -17,6 +17,8 @@ from myst_parser.config.main import MdParserConfig
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Where outputs are kept, in a folder for all that they follow from.
+KEPT = ROOT / "docs" / "_build" / "executed"
 #: What the cells of pages import from the checkout.
 SOURCES = ("arrayloss", "benchmarks", "docs")
 #: Several times what the slowest one takes on two cores: a busy machine is no error.
@@ -36,10 +38,10 @@ def key() -> str:
     return digest.hexdigest()[:16]
 
 
-def folder(parent: Path) -> Path:
-    """Return the folder of outputs in `parent`, made for all processes, and remove those of other sources."""
-    mine = parent / key()
-    for other in parent.glob("*"):
+def folder() -> Path:
+    """Return the folder of outputs, made for all processes, and remove those of other sources."""
+    mine = KEPT / key()
+    for other in KEPT.glob("*"):
         if other != mine:
             shutil.rmtree(other)
     get_cache(mine).list_cache_records()

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from joblib import Memory
 
 import arrayloss as al
+from _shared import executed
 from _shared.network import network, train
 from _shared.scenes import IGNORED, Scene
 
@@ -48,14 +50,19 @@ class View:
 
 
 def look(scene: Scene) -> View:
-    """Return a scene with the logits of a network that is trained on it by cross entropy."""
-    model = network(5, len(scene.classes), reaches=(1, 2, 4, 8))
-    steps = (EARLY, TEACHER, LATE)
+    """Return a scene with the logits of a network that is trained on it by cross entropy.
+
+    They are kept with the outputs of pages: a page and the figures of all losses want the same, in two processes.
+    """
     labels = scene.labels[None]
-    _, logits = train(
-        model, al.CrossEntropyLoss(), scene.inputs, labels, steps=max(steps), record=steps, last_rate=2e-4
-    )
-    return View(labels, logits)
+    kept = Memory(executed.folder() / "maps", verbose=0).cache(_trained)
+    return View(labels, kept(scene.inputs, labels, len(scene.classes)))
+
+
+def _trained(inputs: np.ndarray, labels: np.ndarray, classes: int) -> dict[int, np.ndarray]:
+    steps = (EARLY, TEACHER, LATE)
+    model = network(inputs.shape[1], classes, reaches=(1, 2, 4, 8))
+    return train(model, al.CrossEntropyLoss(), inputs, labels, steps=max(steps), record=steps, last_rate=2e-4)[1]
 
 
 @dataclass(frozen=True)
