@@ -13,9 +13,18 @@ from arrayloss._machines.torch.host import hosted
 
 #: Where softplus(x) is x in float64 too; torch's own bound serves float32 alone.
 _LINEAR = 40.0
+
+
+def _absolute(x: Array, t: Array, reduction: str) -> Array:
+    if torch.is_grad_enabled() and (x.requires_grad or t.requires_grad):
+        return F.l1_loss(x, t, reduction=reduction)
+    losses = (x - t).abs_()  # the operation writes a further array
+    return losses.sum() if reduction == "sum" else losses
+
+
 #: What torch has as one operation, with the derivative that the formula says.
 _NATIVE: dict[Formula, Any] = {
-    ABSOLUTE: F.l1_loss,
+    ABSOLUTE: _absolute,
     SQUARED: F.mse_loss,
     HUBER: lambda x, t, delta, reduction: F.huber_loss(x, t, reduction, delta),
     SMOOTH: lambda x, t, beta, reduction: F.smooth_l1_loss(x, t, reduction=reduction, beta=beta),
