@@ -49,6 +49,8 @@ class OfClasses(NamedTuple):
     The formula is given `d` and `share`, what belongs to the class, and the numbers. `d` is the score less what all
     scores are normalised by, and `share` the derivative of that. Slopes are derivatives with respect to `d`.
 
+    A formula begins the name of an array that it does not read with `_`: a machine may leave that out.
+
     - "target": d is log p and share p. What belongs to the class is its share of the target, which is given as an
       array, or by labels, smoothed; and the value of a field, if there is one.
     - "teacher": the same, of scores times `scale`. What belongs to the class is log q and q, of the other scores.

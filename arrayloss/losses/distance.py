@@ -233,7 +233,7 @@ def boundary_loss(
     return reduce.positions(inputs, losses, _divisor(inputs, class_weight), reduction)
 
 
-def _mean(xp: Namespace, log_p: Array, p: Array, distance: Array) -> Array:
+def _mean(xp: Namespace, _log_p: Array, p: Array, distance: Array) -> Array:
     return p * distance
 
 
@@ -376,12 +376,12 @@ def hausdorff_dt_loss(
     return reduce.positions(inputs, losses, _divisor(inputs, class_weight), reduction)
 
 
-def _squares(xp: Namespace, log_p: Array, p: Array, t: Array, field: Array) -> Array:
+def _squares(xp: Namespace, _log_p: Array, p: Array, t: Array, field: Array) -> Array:
     error = p - t
     return error * error * field
 
 
-def _squares_slopes(xp: Namespace, log_p: Array, p: Array, t: Array, field: Array) -> Array:
+def _squares_slopes(xp: Namespace, _log_p: Array, p: Array, t: Array, field: Array) -> Array:
     return 2.0 * ((p - t) * field) * p
 
 

@@ -22,24 +22,24 @@ def _kl(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array) -> Array:
     return q * ((log_q - log_p) - 1.0) + p
 
 
-def _kl_slopes(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array) -> Array:
+def _kl_slopes(xp: Namespace, _log_p: Array, p: Array, _log_q: Array, q: Array) -> Array:
     return p - q
 
 
-def _cross(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array) -> Array:
+def _cross(xp: Namespace, log_p: Array, _p: Array, _log_q: Array, q: Array) -> Array:
     return -log_p * q
 
 
-def _cross_slopes(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array) -> Array:
+def _cross_slopes(xp: Namespace, _log_p: Array, _p: Array, _log_q: Array, q: Array) -> Array:
     return -q
 
 
-def _js(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array, least: float) -> Array:
+def _js(xp: Namespace, _log_p: Array, p: Array, _log_q: Array, q: Array, least: float) -> Array:
     a, b = _share(xp, p, q, least), _share(xp, q, p, least)
     return 0.25 * (p + q) * ((a * _log(xp, a, least) - (a - 1.0)) + (b * _log(xp, b, least) - (b - 1.0)))
 
 
-def _js_slopes(xp: Namespace, log_p: Array, p: Array, log_q: Array, q: Array, least: float) -> Array:
+def _js_slopes(xp: Namespace, _log_p: Array, p: Array, _log_q: Array, q: Array, least: float) -> Array:
     return 0.5 * p * _log(xp, _share(xp, p, q, least), least)
 
 

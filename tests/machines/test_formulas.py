@@ -164,6 +164,8 @@ class Reader(ast.NodeVisitor):
     def visit_Name(self, node: ast.Name) -> None:
         if node.id in self.masks:
             self.refuse(node, f"{node.id} is a mask")
+        elif node.id in self.local and node.id.startswith("_"):
+            self.refuse(node, f"reads {node.id}, which by its name it does not")
         elif node.id == "xp" or not (node.id in self.local or type(self.globals.get(node.id)) in (int, float)):
             self.refuse(node, f"uses {node.id}")
 
@@ -223,6 +225,10 @@ def _number(xp: Any, x: Any) -> Any:
     return float(x)
 
 
+def _left_out(xp: Any, x: Any, _t: Any) -> Any:
+    return x * _t
+
+
 def _through_a_helper(xp: Any, x: Any) -> Any:
     return above(xp, _sum(xp, x))
 
@@ -245,6 +251,7 @@ def _within(number: float) -> Callable[..., Any]:
         _sum,
         _each,
         _number,
+        _left_out,
         _through_a_helper,
         _within(2.0),
         lambda xp, x: x,

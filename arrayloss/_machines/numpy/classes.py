@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -136,16 +137,27 @@ def probabilities(b: Block, x: Array, out: Array) -> None:
     out *= scale
 
 
-def _log_probabilities(b: Block, x: Array, scale: float, exact: bool) -> tuple[Tile, Tile]:
-    """Return log p and p of a block. `exact`: p is that of the logarithm as it was rounded, which costs more."""
-    log_p, p = b.empty(), b.empty()
-    total = exponentials(x, log_p.a, p.a, scale)
-    log_p.a -= np.log(total)
-    if exact:
+def _log_probabilities(b: Block, x: Array, scale: float, logarithms: bool, exact: bool) -> tuple[Tile | None, Tile]:
+    """Return log p, if it is wanted, and p of a block.
+
+    `exact`: p is that of the logarithm as it was rounded, which costs more.
+    """
+    p = b.empty()
+    log_p = b.empty() if logarithms else None
+    total = exponentials(x, p.a if log_p is None else log_p.a, p.a, scale)
+    if log_p is not None:
+        log_p.a -= np.log(total)
+    if log_p is not None and exact:
         np.exp(log_p.a, out=p.a)
     else:
         p.a *= np.divide(1.0, total, out=total)
     return log_p, p
+
+
+@cache
+def _read(functions: tuple[Any, ...], place: int) -> bool:
+    """Whether one of the functions of a formula reads its array at a place: those that it does not begin with `_`."""
+    return any(not f.__code__.co_varnames[1 + place].startswith("_") for f in functions)
 
 
 @rule
@@ -170,21 +182,25 @@ def classes(
     losses, slopes = call.positions(), call.empty() if keep else None
     w = None if weight is None else weight[:, None]
     shares = generic.shares(how.smoothing, z.shape[1])
+    read = partial(_read, how.formula[: 2 if keep else 1])
+    taught = how.kind == "teacher"
 
-    def given(b: Block, plain: bool) -> tuple[Tile, ...]:
+    def given(b: Block, plain: bool) -> tuple[Tile | None, ...]:
         x, y = b(zs), b(ts)
         if how.kind == "gap":
             gap, own = b.empty(), b.hit(y)
             np.subtract(x, x[y, b.index], out=gap.a)
             gap.a[y, b.index] = 0.0
             return gap, own
-        log_p, p = _log_probabilities(b, x, how.scale, how.kind == "teacher")
-        operands: tuple[Tile, ...] = (b.hit(y, *shares) if labelled else b.lent(y),)
-        if how.kind == "teacher":
-            operands = _log_probabilities(b, y, how.scale, True)
+        log_p, p = _log_probabilities(b, x, how.scale, read(0), taught and read(1))
+        log_q, t = None, b.hit(y, *shares) if labelled else b.lent(y)
+        if taught:
+            log_q, t = _log_probabilities(b, y, how.scale, read(2), True)
         if not plain and not labelled:
-            for tile in (log_p, *operands[:-1]):
-                np.copyto(tile.a, 0.0, where=operands[-1].a == 0.0)
+            for tile in (log_p, log_q):
+                if tile is not None:
+                    np.copyto(tile.a, 0.0, where=t.a == 0.0)
+        operands = (log_q, t) if taught else (t,)
         return (log_p, p, *operands) if fs is None else (log_p, p, *operands, b.lent(b(fs)))
 
     def weighed(b: Block, x: Any, plain: bool) -> Array:
@@ -209,11 +225,14 @@ def classes(
 
     def by_formula(b: Block, plain: bool) -> None:
         arrays = given(b, plain)
-        share = arrays[1].a
-        np.add.reduce(weighed(b, how.formula.losses(XP, *arrays, *how.numbers), plain), axis=0, out=b(losses))
+        share = array(arrays[1])
+        each = weighed(b, how.formula.losses(XP, *arrays, *how.numbers), plain)
+        total = np.add.reduce(each, axis=0, out=b(losses))
         if keep:
-            each, out = weighed(b, how.formula.slopes(XP, *arrays, *how.numbers), plain), b(slopes)
-            np.multiply(share, np.add.reduce(each, axis=0), out=out)
+            if how.formula.slopes is not how.formula.losses:
+                each = weighed(b, how.formula.slopes(XP, *arrays, *how.numbers), plain)
+                total = np.add.reduce(each, axis=0)
+            out = np.multiply(share, total, out=b(slopes))
             np.subtract(each, out, out=out)
 
     def forward(b: Block) -> None:
