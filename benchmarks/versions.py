@@ -37,8 +37,8 @@ def serve(library: str, threads: int) -> None:
         torch.set_num_threads(threads)
     asked, run = None, lambda: None
     for line in sys.stdin:
-        if json.loads(line) != asked:
-            asked = name, gradient = json.loads(line)
+        if line != asked:
+            asked, (name, gradient) = line, json.loads(line)
             loss = catalogue.LOSSES[name][0]
             run = prepare(loss.ours, *catalogue.inputs(loss.inputs, catalogue.SHAPE), gradient)
             run()
@@ -61,7 +61,7 @@ class Checkout:
         )
         path = os.pathsep.join(map(str, (root, root / "benchmarks")))
         alone = _timing.ONE_THREAD if threads == 1 else {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": str(threads)}
-        self._process = subprocess.Popen(
+        self._process: Any = subprocess.Popen(
             [sys.executable, "-c", code, str(HERE / "benchmarks"), library, str(threads)],
             env={**os.environ, **alone, **_timing.KEEPING, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
@@ -69,22 +69,22 @@ class Checkout:
             text=True,
             cwd=root,
         )
-        process: Any = self._process
-        if root not in Path(found := process.stdout.readline().strip()).parents:
+        if root not in Path(found := self._process.stdout.readline().strip()).parents:
             raise SystemExit(f"{root}: its arrayloss is not imported, but that of {found}")
 
     def seconds(self, name: str, gradient: bool) -> float:
         """Run a loss and return how long it took."""
-        process: Any = self._process
-        process.stdin.write(json.dumps([name, gradient]) + "\n")
-        process.stdin.flush()
-        if not (answer := process.stdout.readline()):
-            raise SystemExit(f"{name}: its process ended with {process.wait()}")
+        self._process.stdin.write(json.dumps([name, gradient]) + "\n")
+        self._process.stdin.flush()
+        if not (answer := self._process.stdout.readline()):
+            raise SystemExit(f"{name}: its process ended with {self._process.wait()}")
         return float(answer)
 
 
 def main() -> None:
     """Compare, and print a line for each loss: milliseconds of the other and of this, and the ratio."""
+    # Not where this file is imported beside an earlier checkout's.
+    import _run
     from _peers import catalogue
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     other, this = (Checkout(root, options.library, options.threads) for root in (options.path.resolve(), HERE))
     for name in catalogue.LOSSES:
-        if options.names and not any(part.lower() in name.lower() for part in options.names):
+        if not _run.wanted(options, name):
             continue
         for gradient in (True, False):
             rounds = [(other.seconds(name, gradient), this.seconds(name, gradient)) for _ in range(options.rounds)]

@@ -38,9 +38,8 @@ def _pinball(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
 def _pinball_slopes(xp: Namespace, x: Array, t: Array, quantile: float) -> Array:
     # Two of the three are 0, so that each keeps its digits; selections would take twice as long on the host.
     side = xp.sign(x - t)
-    zero = xp.full_like(side, 0.0)
-    up, down = xp.maximum(side, zero), xp.minimum(side, zero)
-    return up * (1.0 - quantile) + down * quantile + (1.0 - up + down) * (0.5 - quantile)
+    up, down = above(xp, side), above(xp, -side)
+    return up * (1.0 - quantile) - down * quantile + (1.0 - up - down) * (0.5 - quantile)
 
 
 #: Beyond it log cosh d is |d| - log 2, and within it e^|d| does not overflow.

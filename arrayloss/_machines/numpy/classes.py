@@ -193,9 +193,10 @@ def classes(
             gap.a[y, b.index] = 0.0
             return gap, own
         log_p, p = _log_probabilities(b, x, how.scale, read(0), taught and read(1))
-        log_q, t = None, b.hit(y, *shares) if labelled else b.lent(y)
         if taught:
             log_q, t = _log_probabilities(b, y, how.scale, read(2), True)
+        else:
+            log_q, t = None, b.hit(y, *shares) if labelled else b.lent(y)
         if not plain and not labelled:
             for tile in (log_p, log_q):
                 if tile is not None:
